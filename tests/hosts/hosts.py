@@ -12,8 +12,8 @@
     hosts.py list
     hosts.py down --run NAME
 
-A run lives in .work/hosts/NAME/ of this checkout: inventory/hosts.yml, ansible.cfg, keys. Runs of several checkouts stand
-side by side on one machine, because container names, network and addresses carry a key of checkout and run.
+A run lives in .work/hosts/NAME/ of this checkout: inventory/hosts.yml, ansible.cfg, keys. Runs of several checkouts
+stand side by side on one machine, because container names, network and addresses carry a key of checkout and run.
 """
 
 from __future__ import annotations
@@ -36,8 +36,12 @@ import sys
 import time
 from collections.abc import Sequence
 
-import images
-from machine import (
+if not __package__:  # started as a script, before anything is set up
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])
+    __package__ = "hosts"
+
+from . import images
+from .machine import (
     CHECKOUT,
     TestBedError,
     as_root,

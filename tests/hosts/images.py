@@ -12,7 +12,7 @@ import pathlib
 import tempfile
 import time
 
-from machine import TestBedError, as_root, cache_dir, locked, mirrors, run
+from .machine import TestBedError, as_root, cache_dir, locked, mirrors, run
 
 REPOSITORY = "localhost/pyfleet-testbed"
 SUITES = ("bullseye", "bookworm", "trixie", "forky")

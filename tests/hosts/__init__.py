@@ -1,0 +1,4 @@
+# Copyright: (c) 2026, pyfleet.runtime contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How test hosts are made: `hosts.py` is the command line."""
