@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Copyright: pyfleet contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Every static check, each with the time it took; all run, then the failed ones are named.
+#   tests/tools/lint.sh                 all of them
+#   tests/tools/lint.sh mypy sanity     some of them
+set -uo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+cd "$root" || exit 2
+export PATH="$root/.venv/bin:$PATH"
+export ANSIBLE_COLLECTIONS_PATH="$root/.work/collections"
+export NO_COLOR=1
+
+namespace=.work/collections/ansible_collections/pyfleet/runtime
+[ -x .venv/bin/python ] && [ -L "$namespace" ] || {
+  echo "lint.sh: there is no .venv or no $namespace yet: run 'make setup' first." >&2
+  exit 2
+}
+
+step_ruff() { ruff check --output-format concise . ; }
+step_format() { ruff format --check --output-format concise . ; }
+
+# plugins/ is checked as the oldest Python that mypy knows (hosts may have 3.9, which ansible-test compiles for), tests/ as the
+# Python they run on. Paths go through `.work/collections`, which gives every file its name below ansible_collections.
+step_mypy() {
+  local status=0 path
+  local -a tests=()
+  for path in tests molecule; do
+    if find "$path" -name '*.py' -not -path '*/fixtures/*' 2>/dev/null | grep -q .; then tests+=("$namespace/$path"); fi
+  done
+  if find plugins -name '*.py' | grep -q .; then
+    MYPYPATH=.work/collections mypy --python-version 3.10 "$namespace/plugins" || status=1
+  fi
+  if [ ${#tests[@]} -gt 0 ]; then
+    MYPYPATH=.work/collections mypy --python-version 3.11 "${tests[@]}" || status=1
+  fi
+  return $status
+}
+
+step_yamllint() { yamllint --strict . ; }
+step_ansible_lint() { ansible-lint --offline -q ; }
+step_changelog() { antsibull-changelog lint ; }
+
+step_shell() {
+  local file status=0
+  while IFS= read -r -d '' file; do
+    [ -f "$file" ] || continue
+    bash -n "$file" || status=1
+  done < <(git ls-files -co --exclude-standard -z -- '*.sh' .ci/run)
+  return $status
+}
+
+# Compile and import run on every Python from 3.9 on that is at hand.
+step_sanity() { PYTHONPATH=.work/collections python -m ansible_collections.pyfleet.runtime.tests.tools.sanity ; }
+
+all=(ruff format mypy yamllint ansible_lint changelog shell sanity)
+steps=("${@//-/_}")
+[ ${#steps[@]} -gt 0 ] || steps=("${all[@]}")
+failed=()
+for step in "${steps[@]}"; do
+  if ! declare -F "step_$step" >/dev/null; then
+    echo "lint.sh: there is no step '${step//_/-}'. There are: ${all[*]//_/-}" >&2
+    exit 2
+  fi
+  echo "── ${step//_/-}"
+  start=$(date +%s%N)
+  "step_$step" || failed+=("${step//_/-}")
+  printf '   %s: %d.%d s\n' "${step//_/-}" $((($(date +%s%N) - start) / 1000000000)) $((($(date +%s%N) - start) / 100000000 % 10))
+done
+if [ ${#failed[@]} -gt 0 ]; then
+  echo "lint failed: ${failed[*]}" >&2
+  exit 1
+fi
+echo "lint: all good"
