@@ -1,0 +1,85 @@
+# Copyright: (c) 2026, pyfleet.runtime contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+STAMPS := .work/stamps
+PYTHON := .venv/bin/python
+HOSTS := tests/hosts/hosts.py
+RUN ?= test
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.work/collections
+export UV_SYSTEM_CERTS ?= 1
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: setup
+setup: $(STAMPS)/packages $(STAMPS)/python ## Debian packages (as root), development tools into .venv
+
+$(STAMPS)/packages: tests/setup.sh
+	@tests/setup.sh packages
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/python: pyproject.toml tests/setup.sh
+	@tests/setup.sh collection python
+	@mkdir -p $(@D) && touch $@
+
+.PHONY: demo
+demo: setup ## boot a host, provision it, deploy the FastAPI fixture, leave it running
+	@tests/demo.sh
+
+.PHONY: demo-clean
+demo-clean: ## remove the demo's host
+	@$(HOSTS) down --run demo
+
+.PHONY: test
+test: ## everything: lint, unit tests, rules, tests on real hosts
+	@$(MAKE) setup
+	@$(MAKE) lint
+	@$(MAKE) test-unit
+	@$(MAKE) rules
+	@$(MAKE) test-hosts
+
+.PHONY: lint
+lint: setup ## every static check
+	@tests/tools/lint.sh
+
+.PHONY: test-unit
+test-unit: setup ## unit tests, without hosts
+	@$(PYTHON) -m pytest -q tests/unit
+
+.PHONY: rules
+rules: setup ## the contract's rules and the tests that prove each
+	@$(PYTHON) tests/tools/rules.py
+
+.PHONY: docs
+docs: setup ## the generated pages of docs/
+	@$(PYTHON) tests/tools/docs.py
+
+.PHONY: test-hosts
+test-hosts: setup ## tests on real hosts; RUN=name, KEEP=1 leaves the hosts for the next time
+	@RUN=$(RUN) KEEP=$(KEEP) tests/run_host_tests.sh
+
+.PHONY: test-fleet
+test-fleet: ## tests on a large fleet (not there yet)
+	@echo "make test-fleet: rolling a fleet out is later work; there are no such tests yet." >&2; exit 2
+
+.PHONY: benchmark
+benchmark: setup ## round trips and times against a conventional playbook and the floor
+	@$(PYTHON) tests/benchmark/run.py
+
+.PHONY: hosts-up
+hosts-up: setup ## test hosts of all four suites to play with; RUN=name
+	@$(HOSTS) up --run $(RUN) bullseye1=bullseye bookworm1=bookworm trixie1=trixie forky1=forky
+
+.PHONY: hosts-down
+hosts-down: ## remove them
+	@$(HOSTS) down --run $(RUN)
