@@ -47,8 +47,8 @@ sys.exit(subprocess.call([{uv!r}, "pip", "install", "--quiet", "--python", sys.e
 
 #: Lines that say nothing when all is well.
 NOISE = re.compile(
-    r"Running sanity test|No tests applicable|Installing requirements|Created Python|Creating |Configured locale|Read \d"
-    r"|Using cached pip|WARNING: Using locale|WARNING: Reviewing previous|WARNING: Location|WARNING: Skipping sanity test"
+    r"Running sanity test|No tests applicable|Installing requirements|Created Python|Creating |Configured locale"
+    r"|Read \d|Using cached pip|WARNING: (Using locale|Reviewing previous|Location|Skipping sanity test)"
     r"|See documentation|Looking in|Collecting|Processing|Successfully installed|\s+(━|Downloading|Using cached)|$"
 )
 
