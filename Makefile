@@ -78,7 +78,7 @@ benchmark: setup ## round trips and times against a conventional playbook and th
 
 .PHONY: hosts-up
 hosts-up: setup ## test hosts of all four suites to play with; RUN=name
-	@$(HOSTS) up --run $(RUN) bullseye1=bullseye bookworm1=bookworm trixie1=trixie forky1=forky
+	@$(HOSTS) up --run $(RUN)
 
 .PHONY: hosts-down
 hosts-down: ## remove them

@@ -57,6 +57,7 @@ CAPABILITIES = "SYS_ADMIN,NET_ADMIN,SYS_NICE,SYS_PTRACE"  # without SYS_ADMIN te
 TABLE = "inet pyfleet_testbed"
 FIRST_ADDRESS = 11
 INOTIFY_INSTANCES = 4096
+STANDARD_HOSTS = {f"{suite}1": suite for suite in images.SUITES}
 
 
 @dataclasses.dataclass
@@ -262,6 +263,12 @@ unparsed_is_failed = true
             f"--volume={mounts}/hostkey:/etc/ssh/ssh_host_ed25519_key:ro",
             image,
         )
+        if proxies():
+            # as a company's hosts have them; read by PAM, so in every SSH session
+            self.wait(host)
+            lines = "".join(f"{variable}={value}\n" for variable, value in proxies().items())
+            self.ssh(host, f"printf %s {shlex.quote(lines)} >> /etc/environment")
+            self.hang_up(host)
 
     def wait(self, host: Host, timeout: float = 60) -> None:
         """Wait until the host answers by SSH and its systemd has finished booting without a failed unit."""
@@ -438,7 +445,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         command = commands.add_parser(name, help=text)
         command.add_argument("--run", default="default", help="name of the run (default: %(default)s)")
         if name == "up":
-            command.add_argument("hosts", nargs="+", metavar="HOST=SUITE")
+            command.add_argument("hosts", nargs="*", metavar="HOST=SUITE", help="one of each suite when none is named")
         elif name == "ssh":
             command.add_argument("host")
             command.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
@@ -478,7 +485,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     bed = Run(options.run)
     if options.command == "up":
-        wanted = _wanted(options.hosts)
+        wanted = _wanted(options.hosts) or STANDARD_HOSTS
         started = time.monotonic()
         bed.up(wanted)
         print(f"{len(bed.hosts)} hosts ready after {time.monotonic() - started:.1f} s")
