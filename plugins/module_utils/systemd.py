@@ -188,6 +188,14 @@ class Systemd:
         text = self._systemctl("list-units", "--all", "--plain", "--no-legend", "--full", "--", *patterns)
         return [line.split(None, 1)[0] for line in text.splitlines() if line.strip()]
 
+    def run_later(self, name: str, seconds: float, argv: Sequence[str]) -> None:
+        """Run a command once after a delay, as the transient units NAME.timer and NAME.service; a reboot forgets it."""
+        call = ["systemd-run", "--quiet", "--collect", "--unit=" + name, "--on-active=%gs" % seconds]
+        call += ["--timer-property=AccuracySec=1s", "--", *argv]
+        done = self._call(call)
+        if done.returncode != 0:
+            raise SystemdError(call, done.stderr or done.stdout)
+
     def processes(self, unit: str, proc: str = "/proc") -> list[int]:
         """Pids of all processes of a unit; empty when it does not run."""
         return processes_of(unit, self.show([unit], ["ControlGroup"])[unit].get("ControlGroup", ""), proc)

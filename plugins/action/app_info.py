@@ -1,0 +1,52 @@
+# Copyright: (c) 2026, pyfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs the module of the same name and says plainly when the host cannot be entered as root.
+
+It is the first thing that any playbook of the collection does on a host, so this is where missing rights show.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import finding
+
+#: Words by which sudo, su, doas and Ansible's become plugins say that they refuse.
+REFUSALS = (
+    "sudo: not found",
+    "sudo: command not found",
+    "is not in the sudoers file",
+    "a password is required",
+    "incorrect password attempt",
+    "missing sudo password",
+    "incorrect sudo password",
+    "not allowed to execute",
+    "may not run sudo",
+    "authentication failure",
+    "doas: operation not permitted",
+)
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """The task `pyfleet.runtime.app_info`."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Runs the module; a refusal of privilege escalation becomes a finding."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        try:
+            answer = self._execute_module(module_args=dict(self._task.args), task_vars=task_vars)
+        except AnsibleConnectionFailure:
+            raise
+        except Exception as error:  # become plugins raise what they like
+            answer = {"failed": True, "msg": str(error)}
+        words = " ".join(str(answer.get(name, "")) for name in ("msg", "module_stderr", "module_stdout"))
+        if answer.get("failed") and any(refusal in words.lower() for refusal in REFUSALS):
+            user = str(self._connection.get_option("remote_user") or "the login user")
+            problem = finding("become_refused", variable="ansible_become", value=user, words=words.strip()[:300])
+            answer["msg"] = f"{problem.render()}\nNothing was changed."
+        return {**result, **answer}

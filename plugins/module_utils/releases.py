@@ -1,0 +1,225 @@
+# Copyright: pyfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where an application's releases lie on a host, and what is known of them.
+
+The links `current` and `previous` say which release serves and which one to go back to; `state.json` says what became of
+each release. Nothing is ever derived from modification times.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional
+
+#: A release is `building` until its build succeeded and it was checked, then `good`; `failed` never serves again by itself.
+BUILDING, GOOD, FAILED = "building", "good", "failed"
+RELEASE_ID = re.compile(r"[0-9a-f]{12}\Z")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of one application; all absolute."""
+
+    name: str
+    root: str = "/srv/pyfleet"
+    config: str = "/etc/pyfleet"
+    run: str = "/run/pyfleet"
+
+    @property
+    def folder(self) -> str:
+        """Folder of the application."""
+        return os.path.join(self.root, self.name)
+
+    @property
+    def home(self) -> str:
+        """Home of the application's user; the uv cache lies below, on the releases' file system (hard links)."""
+        return os.path.join(self.folder, "home")
+
+    @property
+    def state_file(self) -> str:
+        """What became of each release."""
+        return os.path.join(self.folder, "state.json")
+
+    @property
+    def settings(self) -> str:
+        """Folder of the releases' environments and run scripts."""
+        return os.path.join(self.config, self.name)
+
+    @property
+    def build_environment(self) -> str:
+        """The build's environment: on a memory file system, removed by the build (contract B8)."""
+        return os.path.join(self.run, f"{self.name}.build")
+
+    def release(self, release: str) -> str:
+        """Folder of a release's source and virtual environment."""
+        return os.path.join(self.folder, "releases", release)
+
+    def release_settings(self, release: str) -> str:
+        """Folder of a release's environment, run script and description."""
+        return os.path.join(self.settings, release)
+
+    def link(self, which: str) -> str:
+        """Path of the link `current` or `previous`."""
+        return os.path.join(self.folder, which)
+
+    def linked(self, which: str) -> Optional[str]:
+        """Id of the release that `current` or `previous` names, or None."""
+        try:
+            return os.path.basename(os.readlink(self.link(which)))
+        except OSError:
+            return None
+
+    def set_link(self, which: str, release: Optional[str]) -> None:
+        """Lets the link name a release (None removes it), atomically."""
+        path = self.link(which)
+        if release is None:
+            if os.path.lexists(path):
+                os.unlink(path)
+            return
+        scratch = f"{path}.new"
+        if os.path.lexists(scratch):
+            os.unlink(scratch)
+        os.symlink(os.path.join("releases", release), scratch)
+        os.replace(scratch, path)
+
+    def unit(self, release: str) -> str:
+        """The application's unit for a release."""
+        return f"app-{self.name}@{release}.service"
+
+    def worker_unit(self, release: str, index: int) -> str:
+        """The unit of one worker of a release."""
+        return f"app-{self.name}-worker@{release}:{index}.service"
+
+    @property
+    def target(self) -> str:
+        """One handle for everything the application runs."""
+        return f"app-{self.name}.target"
+
+
+@dataclass
+class State:
+    """What became of each release of an application on this host."""
+
+    releases: Dict[str, Dict[str, Any]] = field(default_factory=dict)
+    last_gap_seconds: Optional[float] = None
+    instance_number: Optional[int] = None
+
+    @classmethod
+    def load(cls, path: str) -> State:
+        """Reads the state; a missing file is a host without releases.
+
+        Raises:
+            ValueError: the file is there and is not a state file of ours.
+        """
+        try:
+            with open(path, encoding="utf-8") as file:
+                stored = json.load(file)
+        except FileNotFoundError:
+            return cls()
+        if not isinstance(stored, dict) or not isinstance(stored.get("releases"), dict):
+            raise ValueError(f"{path} is not a state file of pyfleet")
+        return cls(stored["releases"], stored.get("last_gap_seconds"), stored.get("instance_number"))
+
+    def save(self, path: str) -> None:
+        """Writes the state atomically, readable for everyone: it holds no secret."""
+        write_file(path, json.dumps(self.to_dict(), indent=1, sort_keys=True) + "\n", 0o644)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Returns the JSON-able form."""
+        return {
+            "releases": self.releases,
+            "last_gap_seconds": self.last_gap_seconds,
+            "instance_number": self.instance_number,
+        }
+
+    def mark(self, release: str, **facts: Any) -> None:
+        """Adds facts about a release."""
+        self.releases.setdefault(release, {}).update(facts)
+
+
+def prunable(state: State, *, keep: int, protected: List[Optional[str]]) -> List[str]:
+    """Returns the releases to remove, oldest first.
+
+    `keep` good releases stay besides `protected` (current, previous, running ones) and pinned ones; failed and unfinished
+    releases go as soon as nothing protects them. Age is the order of preparation that the state records.
+    """
+    def prepared(release: str) -> float:
+        return float(state.releases[release].get("prepared_at") or 0)
+
+    order = sorted(state.releases, key=prepared)
+    free = [name for name in order if name not in protected and not state.releases[name].get("pinned")]
+    good = [name for name in free if state.releases[name].get("result") == GOOD]
+    staying = set(good[-keep:] if keep > 0 else [])
+    return [name for name in free if name not in staying]
+
+
+def write_file(path: str, text: str, mode: int) -> None:
+    """Writes a file atomically; it never exists with a wider mode than `mode`."""
+    descriptor, scratch = tempfile.mkstemp(dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    except BaseException:
+        os.unlink(scratch)
+        raise
+
+
+@dataclass
+class Description:
+    """What a release needs in order to run: written when it is prepared, read by every switch, rollback and check."""
+
+    release: str
+    app: str
+    mode: str
+    commit: str
+    user: str
+    public_port: int
+    candidates: List[int]
+    switch: str
+    project_root: str = ""
+    health: Dict[str, Any] = field(default_factory=dict)
+    hooks: Dict[str, Any] = field(default_factory=dict)
+    workers: List[Dict[str, Any]] = field(default_factory=list)
+    environment_names: List[str] = field(default_factory=list)
+    task: bool = False
+    drain_seconds: float = 30.0
+    stop_seconds: float = 30.0
+    #: Port of the last activation, from the file `port`; 0 when the release never ran.
+    port: int = 0
+
+    @classmethod
+    def load(cls, layout: Layout, release: Optional[str]) -> Optional[Description]:
+        """Reads the description of a release; None when there is none."""
+        if not release:
+            return None
+        folder = layout.release_settings(release)
+        try:
+            with open(os.path.join(folder, "release.json"), encoding="utf-8") as file:
+                stored = json.load(file)
+        except FileNotFoundError:
+            return None
+        known = {name: value for name, value in stored.items() if name in cls.__dataclass_fields__}
+        return cls(**{**known, "port": _read_port(os.path.join(folder, "port"))})
+
+    def save_port(self, layout: Layout, port: int) -> None:
+        """Writes the port of this activation; units read it after the environment (contract D2)."""
+        self.port = port
+        folder = layout.release_settings(self.release)
+        write_file(os.path.join(folder, "port"), f"PORT={port}\n", 0o644)
+
+
+def _read_port(path: str) -> int:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return int(file.read().strip().partition("=")[2] or 0)
+    except (FileNotFoundError, ValueError):
+        return 0

@@ -1,0 +1,221 @@
+# Copyright: (c) 2026, pyfleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A deployment as the controller sees it: the source, the plan, the release's id, and what is left to do on the host."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.pyfleet.runtime.plugins.module_utils import lock
+from ansible_collections.pyfleet.runtime.plugins.module_utils.environment import to_environment_file
+from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import Finding, from_dict, render_findings
+from ansible_collections.pyfleet.runtime.plugins.module_utils.plan import make_plan
+from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import GOOD, Description
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils.source import Source, SourceError, check, resolve
+
+#: Raised whenever run scripts or units read a release differently, so that a new collection makes new releases.
+RELEASE_FORMAT = 1
+#: Settings of the application that end up inside a release; others act on the host as a whole.
+RELEASE_SETTINGS = (
+    "name", "public_port", "port", "release_ports", "switch", "health_deadline", "health_accept_2xx", "drain_seconds",
+    "stop_seconds", "user", "root", "instance_number", "build",
+)  # fmt: skip
+#: Parts of the plan that nothing shows: they hold the environment's values, or hooks that may.
+HIDDEN = ("environment",)
+
+
+class DeploymentError(Exception):
+    """The deployment cannot happen; the message lists every finding."""
+
+    def __init__(self, findings: list[Finding]) -> None:
+        super().__init__(render_findings(findings))
+        self.findings = findings
+
+
+@dataclasses.dataclass(frozen=True)
+class Deployment:
+    """Everything the controller knows; `plan` holds secrets, `public()` does not."""
+
+    settings: Mapping[str, Any]
+    source: Source
+    plan: Mapping[str, Any]
+    host: Mapping[str, Any]
+    state: Mapping[str, Any]
+    release: str
+    action: str
+
+    def public(self) -> dict[str, Any]:
+        """The result that Ansible may show."""
+        plan = {name: value for name, value in self.plan.items() if name not in HIDDEN}
+        plan["build"] = {name: value for name, value in plan["build"].items() if name not in HIDDEN}
+        return {
+            "release": self.release,
+            "action": self.action,
+            "commit": self.source.commit,
+            "plan": plan,
+            "packages": self.package_changes(),
+            "environment_changes": self.environment_changes(),
+            "source": {"origin": self.source.origin, "digest": self.source.digest, "bytes": self.source.size},
+        }
+
+    def package_changes(self) -> list[str]:
+        """What uv.lock changes against the release that serves, one line per package."""
+        name = os.path.join(self.plan["project_root"] or "", "uv.lock")
+        return lock.changes(self.state.get("packages") or {}, self.source.locks.get(name, {}))
+
+    def environment_changes(self) -> list[str]:
+        """Names that the environment gains or loses against the release that serves; values are never compared in the open."""
+        before, after = set(self.state.get("environment_names") or []), set(self.plan["environment"])
+        if not before:
+            return []
+        return [f"+ {name}" for name in sorted(after - before)] + [f"- {name}" for name in sorted(before - after)]
+
+    def text(self, host_name: str) -> str:
+        """The plan for a person."""
+        lines = [f"{self.settings['name']} on {host_name}: {ACTIONS[self.action]}", ""]
+        current = self.state.get("current")
+        lines += [f"  release   {self.release}" + (f" (serving now: {current})" if current else " (the first one)")]
+        lines += [f"  source    {self.source.origin}, commit {self.source.commit}, {self.source.size} bytes to upload"]
+        lines += [f"  {line}" for line in self.plan["summary"]]
+        for title, changes in (("packages", self.package_changes()), ("environment", self.environment_changes())):
+            lines += ["", f"  {title} against the serving release:" if current else f"  {title}:"]
+            lines += [f"    {change}" for change in changes] or ["    no change"]
+        return "\n".join(lines)
+
+    def payload(self) -> str:
+        """What the module `release` writes on the host, as JSON text. Holds secrets."""
+        plan = self.plan
+        folder = os.path.join(self.settings["root"], self.settings["name"], "releases", self.release, plan["project_root"] or "")
+        command = plan["run"]["variable"]
+        description = Description(
+            release=self.release,
+            app=self.settings["name"],
+            mode=plan["mode"],
+            commit=self.source.commit,
+            user=self.settings["user"],
+            public_port=plan["ports"]["public"],
+            candidates=list(plan["ports"]["candidates"]),
+            switch=plan["switch"],
+            project_root=plan["project_root"] or "",
+            health=plan["health"],
+            hooks=plan["hooks"],
+            workers=[{name: worker[name] for name in ("index", "restart", "delay")} for worker in plan["workers"]],
+            environment_names=sorted(plan["environment"]),
+            task=bool(plan["run"].get("task")),
+            drain_seconds=self.settings["drain_seconds"],
+            stop_seconds=self.settings["stop_seconds"],
+        )
+        return json.dumps(
+            {
+                "environment": to_environment_file(plan["environment"]),
+                "build_environment": to_environment_file(plan["build"]["environment"]),
+                "run": run_script(folder, plan["run"]["script"], command),
+                "workers": {
+                    str(worker["index"]): run_script(folder, worker["script"], f"worker {worker['index']}")
+                    for worker in plan["workers"]
+                },
+                "description": dataclasses.asdict(description),
+                "instance_number": self.settings["instance_number"],
+            }
+        )
+
+
+ACTIONS = {
+    "none": "nothing to do, this release serves already",
+    "restart": "this release is in place and does not serve: it would be started and checked",
+    "switch": "this release is built already: it would be started, checked and switched to",
+    "build": "a new release would be built, started, checked and switched to",
+}
+
+
+def run_script(folder: str, script: str, what: str) -> str:
+    """The script that a unit starts; the unit's environment does the rest."""
+    return f"#!/bin/bash\n# Starts {what}.\ncd {shlex.quote(folder)} || exit 1\n{script}\n"
+
+
+def deployment(
+    settings: Mapping[str, Any],
+    env: Mapping[str, Any],
+    source: Any,
+    info: Mapping[str, Any],
+    *,
+    cache: str,
+    today: datetime.date | None = None,
+) -> Deployment:
+    """Resolves the source and makes the plan.
+
+    `info` is the result of the module `app_info`; `cache` a folder on the controller for the source's archive.
+
+    Raises:
+        DeploymentError: with every error of the source and the plan at once.
+    """
+    findings: list[Finding] = []
+    resolved: Source | None = None
+    try:
+        resolved = resolve(source, base=os.getcwd(), cache=cache) if not check(source) else None
+        findings += check(source)
+    except SourceError as error:
+        findings += error.findings
+    host, state = dict(info.get("host") or {}), dict(info.get("app") or {})
+    host["current"] = _current(state)
+    # Without a source the files' rules cannot be judged, but all others can: a person wants to see everything at once.
+    known = resolved or Source("", "", "0" * 64, "", "", 0, ("uv.lock", "pyproject.toml"), {}, {})
+    release = release_id(settings, env, known)
+    plan = make_plan(
+        {
+            "app": dict(settings),
+            "env": dict(env),
+            "source": {"files": list(known.files), "texts": dict(known.texts), "commit": known.commit, "digest": known.digest},
+            "host": host,
+            "today": (today or datetime.date.today()).isoformat(),
+            "release_id": release,
+        }
+    )
+    findings += [from_dict(item) for item in plan["errors"]]
+    if findings or resolved is None:
+        raise DeploymentError(findings)
+    return Deployment(settings, resolved, plan, host, state, release, decide(state, release))
+
+
+def _current(state: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not state.get("current"):
+        return None
+    return {
+        "id": state["current"],
+        "port": state.get("port"),
+        "switch": state.get("switch"),
+        "gap_seconds": state.get("last_gap_seconds"),
+    }
+
+
+def decide(state: Mapping[str, Any], release: str) -> str:
+    """What is left to do on a host for `release` to serve: a key of `ACTIONS`."""
+    result = ((state.get("releases") or {}).get(release) or {}).get("result")
+    if result != GOOD:
+        return "build"
+    if state.get("current") != release:
+        return "switch"
+    return "none" if state.get("serving") else "restart"
+
+
+def release_id(settings: Mapping[str, Any], env: Mapping[str, Any], source: Source) -> str:
+    """Names a release after all that makes it: the same inputs give the same id on every host, in every run.
+
+    The digest is slow on purpose: the environment holds secrets, and a weak one must not be guessable from the id. Twelve
+    digits are 48 bits, enough to tell the releases of a host apart.
+    """
+    relevant = {name: settings.get(name) for name in RELEASE_SETTINGS}
+    made_of = [RELEASE_FORMAT, relevant, dict(env), source.digest, source.commit]
+    text = json.dumps(made_of, sort_keys=True, default=str).encode(errors="surrogatepass")
+    return hashlib.pbkdf2_hmac("sha256", text, str(settings.get("name")).encode(), 100_000).hex()[:12]
+
+
+__all__ = ["ACTIONS", "Deployment", "DeploymentError", "decide", "deployment", "release_id", "run_script"]
