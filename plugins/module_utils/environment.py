@@ -9,7 +9,6 @@ import datetime
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Dict, FrozenSet, List, Optional, Tuple
 from urllib.parse import quote
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import SECRET, Finding, finding
@@ -23,7 +22,7 @@ TOTAL_LIMIT = 2 * 1024 * 1024 - 160 * 1024
 
 # Not passed to the build or the application even when the application's environment sets them: they move the environment that uv
 # builds or uses, and uv then reports success for another place than the release.
-DROPPED_FROM_APPLICATION: Dict[str, str] = {
+DROPPED_FROM_APPLICATION: dict[str, str] = {
     "UV_PROJECT_ENVIRONMENT": "uv would build another directory than the release's own .venv",
     "VIRTUAL_ENV": "it names the release's own .venv, which the platform sets",
     "UV_PROJECT": "uv would build another project than the release",
@@ -38,7 +37,7 @@ DROPPED_FROM_APPLICATION: Dict[str, str] = {
 
 # Not taken over from the environment that surrounds a build (a login shell, the connection): the application's own environment
 # says which indexes it uses.
-DROPPED_FROM_OUTSIDE: FrozenSet[str] = frozenset(DROPPED_FROM_APPLICATION) | frozenset(
+DROPPED_FROM_OUTSIDE: frozenset[str] = frozenset(DROPPED_FROM_APPLICATION) | frozenset(
     {
         "UV_DEFAULT_INDEX",
         "UV_INDEX",
@@ -61,7 +60,7 @@ DROPPED_FROM_OUTSIDE: FrozenSet[str] = frozenset(DROPPED_FROM_APPLICATION) | fro
 )
 
 # B8: what only the build sees. Credentials of indexes, and addresses that may embed them.
-BUILD_ONLY: Tuple[re.Pattern[str], ...] = tuple(
+BUILD_ONLY: tuple[re.Pattern[str], ...] = tuple(
     re.compile(pattern + r"\Z")
     for pattern in (
         r"UV_INDEX_.+_(USERNAME|PASSWORD)",
@@ -82,7 +81,7 @@ _BUILD_TEXTS = ("CC_PYTHON_UV_SYNC_FLAGS", "CC_PRE_BUILD_HOOK", "CC_POST_BUILD_H
 _URL_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/\s@'\"]+@")
 
 # D5, without PORT, which the environment may set (D2).
-PLATFORM: FrozenSet[str] = frozenset(
+PLATFORM: frozenset[str] = frozenset(
     {
         "APP_ID",
         "APP_HOME",
@@ -98,7 +97,7 @@ PLATFORM: FrozenSet[str] = frozenset(
 )
 
 # Section G: known so that uv mode can say that it ignores them.
-LEGACY_SERVER: FrozenSet[str] = frozenset(
+LEGACY_SERVER: frozenset[str] = frozenset(
     {
         "CC_PYTHON_USE_GEVENT",
         "HARAKIRI",
@@ -129,7 +128,7 @@ LEGACY_SERVER: FrozenSet[str] = frozenset(
 )
 
 # Variables whose values may be shown. Everything else is secret by default (I).
-NON_SECRET: FrozenSet[str] = (
+NON_SECRET: frozenset[str] = (
     PLATFORM
     | (LEGACY_SERVER - {"CC_HTTP_BASIC_AUTH", "CC_UWSGI_EXTRA_CONFIG"})
     | frozenset(
@@ -188,7 +187,7 @@ _COMMON_VALUE = re.compile(
 SCRUBBED = "********"
 
 
-def is_true(value: Optional[str]) -> bool:
+def is_true(value: str | None) -> bool:
     """Whether a variable switches something on: true, yes, on or 1, in any case; unset is false."""
     return value is not None and value.strip().lower() in ("true", "yes", "on", "1")
 
@@ -215,13 +214,13 @@ def has_credentials(text: str) -> bool:
     return bool(_URL_CREDENTIALS.search(text))
 
 
-def validate(env: Mapping[str, object]) -> Tuple[Dict[str, str], List[Finding]]:
+def validate(env: Mapping[str, object]) -> tuple[dict[str, str], list[Finding]]:
     """D6: the environment as text, and one finding for each variable that cannot be.
 
     Numbers and booleans become text as YAML writes them (`true`, not `True`); a variable with an error is left out of the result.
     """
-    texts: Dict[str, str] = {}
-    findings: List[Finding] = []
+    texts: dict[str, str] = {}
+    findings: list[Finding] = []
     total = 0
     for name, raw in env.items():
         if not isinstance(name, str) or not NAME.match(name):
@@ -255,7 +254,7 @@ def validate(env: Mapping[str, object]) -> Tuple[Dict[str, str], List[Finding]]:
     return texts, findings
 
 
-def _text(raw: object) -> Optional[str]:
+def _text(raw: object) -> str | None:
     if isinstance(raw, bool):
         return "true" if raw else "false"
     if isinstance(raw, str):
@@ -299,7 +298,7 @@ def show(name: str, value: str, secrets: Iterable[str] = ()) -> str:
     return SECRET if is_secret(name) else value
 
 
-def secret_values(env: Mapping[str, str]) -> List[str]:
+def secret_values(env: Mapping[str, str]) -> list[str]:
     """The values to scrub from any output, longest first. Lines of a value with several lines count for themselves."""
     found = set()
     for name, value in env.items():
@@ -339,7 +338,7 @@ def platform_variables(
     host_name: str = "",
     instance_number: int = 0,
     instance_type: str = "production",
-) -> Dict[str, str]:
+) -> dict[str, str]:
     """D5 without PORT. `instance_type` is `build` or `production`; `app_home` the release's source root."""
     return {
         "APP_ID": f"app-{name}",
@@ -373,9 +372,9 @@ def to_environment_file(env: Mapping[str, str]) -> str:
 _ASSIGNMENT = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\.)*)"\n', re.DOTALL)
 
 
-def parse_environment_file(text: str) -> Dict[str, str]:
+def parse_environment_file(text: str) -> dict[str, str]:
     """The inverse of `to_environment_file`. Raises ValueError for text in another form."""
-    env: Dict[str, str] = {}
+    env: dict[str, str] = {}
     position = 0
     while position < len(text):
         match = _ASSIGNMENT.match(text, position)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Dict, List
 
 SECRET = "(secret)"
 _VALUE_LIMIT = 200
@@ -50,7 +49,7 @@ class Finding:
         """`error` or `warning`, as the catalogue says."""
         return CATALOGUE[self.code].severity
 
-    def to_dict(self) -> Dict[str, str]:
+    def to_dict(self) -> dict[str, str]:
         """The finding as JSON-able text fields."""
         return {
             "code": self.code,
@@ -80,7 +79,7 @@ def finding(code: str, variable: str = "", value: object = "", **fields: object)
     """
     entry = CATALOGUE[code]
     shown = visible(value)
-    values: Dict[str, object] = {name: visible(given) for name, given in fields.items()}
+    values: dict[str, object] = {name: visible(given) for name, given in fields.items()}
     values.update(variable=visible(variable), value=shown)
     return Finding(
         code=code,
@@ -102,7 +101,7 @@ def visible(value: object) -> str:
 
 def render_findings(findings: Iterable[Finding]) -> str:
     """All errors as one text for a person; an empty text when there is none."""
-    items: List[Finding] = list(findings)
+    items: list[Finding] = list(findings)
     if not items:
         return ""
     count = "1 problem" if len(items) == 1 else f"{len(items)} problems"
@@ -112,7 +111,7 @@ def render_findings(findings: Iterable[Finding]) -> str:
     return "\n\n".join(parts)
 
 
-def from_dict(data: Dict[str, str]) -> Finding:
+def from_dict(data: dict[str, str]) -> Finding:
     """The inverse of `Finding.to_dict`, for results that travelled as JSON."""
     return Finding(
         code=data["code"],
@@ -132,7 +131,7 @@ def _warning(rule: str, message: str, explanation: str, remedy: str) -> Entry:
     return Entry("warning", rule, message, explanation, remedy)
 
 
-CATALOGUE: Dict[str, Entry] = {
+CATALOGUE: dict[str, Entry] = {
     # -- settings of this collection ---------------------------------------------------------------------------------------
     "app_name_invalid": _error(
         "input",
@@ -227,6 +226,12 @@ CATALOGUE: Dict[str, Entry] = {
         "starting installs nothing, writes nothing into the environment and needs no network",
         "Remove {variable} from the application's environment.",
     ),
+    "env_uv_python": _warning(
+        "C5",
+        "UV_PYTHON is not used: CC_PYTHON_VERSION asks uv for Python {used}.",
+        "in uv mode CC_PYTHON_VERSION, when set, becomes the request handed to uv",
+        "Remove one of CC_PYTHON_VERSION and UV_PYTHON.",
+    ),
     "env_path_prefixed": _warning(
         "D4",
         "PATH begins with the release's own virtual environment; the value of the application's environment follows it.",
@@ -309,6 +314,12 @@ CATALOGUE: Dict[str, Entry] = {
         "a version is written 3, 3.13 or 3.13.2 (or 2, for 2.7)",
         "Set CC_PYTHON_VERSION to a version, for example {example}, or remove it.",
     ),
+    "python_version_yaml": _error(
+        "C3",
+        "CC_PYTHON_VERSION is {value}, a Python of long ago; {likely} was probably meant.",
+        "a version is text: YAML reads 3.10 without quotes as the number 3.1",
+        'Write the version in quotes: CC_PYTHON_VERSION: "{likely}" (or a newer one, such as "{example}").',
+    ),
     "python_version_2_in_uv": _error(
         "C2",
         "CC_PYTHON_VERSION asks for Python 2.7, which uv cannot build for.",
@@ -325,7 +336,7 @@ CATALOGUE: Dict[str, Entry] = {
         "C3",
         "Python {wanted} is out of support since {end}; Python {used} is used instead.",
         "a deprecated version falls back to the newest available",
-        "Set CC_PYTHON_VERSION to {used}, or remove it.",
+        "Set CC_PYTHON_VERSION to {next}, or remove it.",
     ),
     "python_support_ended": _warning(
         "C4",
@@ -401,6 +412,13 @@ CATALOGUE: Dict[str, Entry] = {
         "releases run side by side when the command takes its port from $PORT",
         "Write $PORT instead of the port number in {variable}. If the application reads PORT in its code, set "
         "app_switch: side_by_side.",
+    ),
+    "in_place_gap_port": _warning(
+        "D2",
+        "The switch happens in place: the application stops before the new release starts, so requests fail for a "
+        "moment{last}.",
+        "a PORT set by the environment is the port the application listens on, and two releases cannot share it",
+        "Remove PORT from the application's environment and write $PORT in the run command: releases then run side by side.",
     ),
     "worker_command_invalid": _error(
         "D7",
