@@ -100,7 +100,7 @@ def activate(env: Mapping[str, str], files: Iterable[str], root: str = "") -> Ac
     if mode == "uv":
         ignored = _ignored_in_uv(env, present, prefix)
     else:
-        ignored = _ignored_in_legacy(env, has_lock, lock, has_command, why)
+        ignored = _ignored_in_legacy(env, has_lock, lock, why)
         if has_command:
             elsewhere = sorted(path for path in present if path.endswith("/uv.lock") and path != lock)
             hint = f", or set APP_FOLDER to {posixpath.dirname(elsewhere[0])}" if elsewhere else ""
@@ -146,9 +146,7 @@ def _ignored_in_uv(env: Mapping[str, str], present: set[str], prefix: str) -> li
     return ignored
 
 
-def _ignored_in_legacy(
-    env: Mapping[str, str], has_lock: bool, lock: str, has_command: bool, why: str
-) -> list[tuple[str, str]]:
+def _ignored_in_legacy(env: Mapping[str, str], has_lock: bool, lock: str, why: str) -> list[tuple[str, str]]:
     ignored = []
     if has_lock:
         ignored.append((lock, f"{_UV_COMMAND} is not {'a valid command' if why else 'set'}"))

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-SECRET = "(secret)"
+SECRET = "(secret)"  # noqa: S105
 _VALUE_LIMIT = 200
 
 
@@ -355,6 +355,12 @@ CATALOGUE: dict[str, Entry] = {
         "The host has no Python that this application can use.",
         "the default is the newest Python 3 that the host provides and upstream still supports",
         'Add a version to python_versions and run the provision playbook, for example python_versions: ["{example}"].',
+    ),
+    "python_none_uv": _warning(
+        "C5",
+        "The host has no Python 3 yet that uv could use; uv will try to fetch one.",
+        "uv can bring versions the host does not have, from a mirror when one is configured",
+        "Add a version to python_versions and run the provision playbook, for example: {example}.",
     ),
     "python_requires_unmet": _warning(
         "C5",

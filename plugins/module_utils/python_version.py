@@ -155,8 +155,8 @@ def requires_python(pyproject: str) -> str:
 
 def pinned_version(text: str) -> str:
     """The first version of a .python-version file (`3.12`, `cpython@3.12.4`), or "" when it names none."""
-    for line in text.splitlines():
-        line = line.split("#", 1)[0].strip()
+    for raw in text.splitlines():
+        line = raw.split("#", 1)[0].strip()
         if line:
             match = re.match(r"(?:c?python[@-]?)?([23](?:\.[0-9]{1,2}){0,2})(?![0-9.])", line)
             return match.group(1) if match else ""
@@ -258,14 +258,21 @@ def _requested(
     numbers = tuple(int(part) for part in wanted.split("."))
     series = (numbers[0], numbers[1])
     findings: list[Finding] = []
-    if mode == "uv" and requires and len(numbers) == 3 and satisfies(numbers, requires) is False:
-        findings.append(finding("python_requires_conflict", variable, wanted, wanted=wanted, requires=requires))
-    elif mode == "uv" and requires and len(numbers) == 2 and _series_fits(series, requires) is False:
+    if (
+        mode == "uv"
+        and requires
+        and len(numbers) == 3
+        and satisfies(numbers, requires) is False
+        or mode == "uv"
+        and requires
+        and len(numbers) == 2
+        and _series_fits(series, requires) is False
+    ):
         findings.append(finding("python_requires_conflict", variable, wanted, wanted=wanted, requires=requires))
     ended = is_ended(series, today)
     if known is None or threes is None:
         if ended and series[0] == 3:
-            used = "the newest of the host"
+            used, end = "the newest of the host", _end_text(series)
             findings.append(
                 finding(
                     "python_version_ended",
@@ -278,7 +285,8 @@ def _requested(
                 )
             )
         elif is_ending(series, today):
-            findings.append(_ending(wanted, series, example))
+            how = "set CC_PYTHON_VERSION to a newer version and add that version to python_versions"
+            findings.append(_ending(wanted, series, how))
         return Selection(wanted if mode == "uv" else None, None, "", tuple(findings))
 
     pool = known if mode == "uv" else [one for one in known if not one.installable]
@@ -332,7 +340,8 @@ def _uv_decides(
         return Selection(None, None, "uv", ())
     threes = [one for one in known if one.release[0] == 3]
     if not threes:
-        return Selection(None, None, "uv", (finding("python_none", "CC_PYTHON_VERSION", "(not set)", example=example),))
+        missing = finding("python_none_uv", "CC_PYTHON_VERSION", "(not set)", example=example)
+        return Selection(None, None, "uv", (missing,))
     fitting = [one for one in threes if satisfies(one.release, requires) is not False]
     if not fitting:
         names = ", ".join(dict.fromkeys(one.minor for one in threes))
