@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
+
 from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import finding
 
 #: Words by which sudo, su, doas and Ansible's become plugins say that they refuse.
@@ -42,7 +43,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             answer = self._execute_module(module_args=dict(self._task.args), task_vars=task_vars)
         except AnsibleConnectionFailure:
             raise
-        except Exception as error:  # become plugins raise what they like
+        except Exception as error:  # noqa: BLE001 - become plugins raise what they like
             answer = {"failed": True, "msg": str(error)}
         words = " ".join(str(answer.get(name, "")) for name in ("msg", "module_stderr", "module_stdout"))
         if answer.get("failed") and any(refusal in words.lower() for refusal in REFUSALS):

@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible import constants
 from ansible.plugins.action import ActionBase
+
 from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import from_dict
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.deployment import Deployment, DeploymentError, deployment
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+
 from ansible_collections.pyfleet.runtime.plugins.action.plan import make
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.deployment import DeploymentError
 

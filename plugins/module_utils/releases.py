@@ -14,7 +14,7 @@ import os
 import re
 import tempfile
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 #: A release is `building` until its build succeeded and it was checked, then `good`; `failed` never serves again by itself.
 BUILDING, GOOD, FAILED = "building", "good", "failed"
@@ -67,14 +67,14 @@ class Layout:
         """Path of the link `current` or `previous`."""
         return os.path.join(self.folder, which)
 
-    def linked(self, which: str) -> Optional[str]:
+    def linked(self, which: str) -> str | None:
         """Id of the release that `current` or `previous` names, or None."""
         try:
             return os.path.basename(os.readlink(self.link(which)))
         except OSError:
             return None
 
-    def set_link(self, which: str, release: Optional[str]) -> None:
+    def set_link(self, which: str, release: str | None) -> None:
         """Lets the link name a release (None removes it), atomically."""
         path = self.link(which)
         if release is None:
@@ -105,9 +105,9 @@ class Layout:
 class State:
     """What became of each release of an application on this host."""
 
-    releases: Dict[str, Dict[str, Any]] = field(default_factory=dict)
-    last_gap_seconds: Optional[float] = None
-    instance_number: Optional[int] = None
+    releases: dict[str, dict[str, Any]] = field(default_factory=dict)
+    last_gap_seconds: float | None = None
+    instance_number: int | None = None
 
     @classmethod
     def load(cls, path: str) -> State:
@@ -129,7 +129,7 @@ class State:
         """Writes the state atomically, readable for everyone: it holds no secret."""
         write_file(path, json.dumps(self.to_dict(), indent=1, sort_keys=True) + "\n", 0o644)
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Returns the JSON-able form."""
         return {
             "releases": self.releases,
@@ -142,12 +142,13 @@ class State:
         self.releases.setdefault(release, {}).update(facts)
 
 
-def prunable(state: State, *, keep: int, protected: List[Optional[str]]) -> List[str]:
+def prunable(state: State, *, keep: int, protected: list[str | None]) -> list[str]:
     """Returns the releases to remove, oldest first.
 
     `keep` good releases stay besides `protected` (current, previous, running ones) and pinned ones; failed and unfinished
     releases go as soon as nothing protects them. Age is the order of preparation that the state records.
     """
+
     def prepared(release: str) -> float:
         return float(state.releases[release].get("prepared_at") or 0)
 
@@ -183,13 +184,13 @@ class Description:
     commit: str
     user: str
     public_port: int
-    candidates: List[int]
+    candidates: list[int]
     switch: str
     project_root: str = ""
-    health: Dict[str, Any] = field(default_factory=dict)
-    hooks: Dict[str, Any] = field(default_factory=dict)
-    workers: List[Dict[str, Any]] = field(default_factory=list)
-    environment_names: List[str] = field(default_factory=list)
+    health: dict[str, Any] = field(default_factory=dict)
+    hooks: dict[str, Any] = field(default_factory=dict)
+    workers: list[dict[str, Any]] = field(default_factory=list)
+    environment_names: list[str] = field(default_factory=list)
     task: bool = False
     drain_seconds: float = 30.0
     stop_seconds: float = 30.0
@@ -197,7 +198,7 @@ class Description:
     port: int = 0
 
     @classmethod
-    def load(cls, layout: Layout, release: Optional[str]) -> Optional[Description]:
+    def load(cls, layout: Layout, release: str | None) -> Description | None:
         """Reads the description of a release; None when there is none."""
         if not release:
             return None

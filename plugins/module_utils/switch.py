@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils import sockets
 from ansible_collections.pyfleet.runtime.plugins.module_utils.environment import (
@@ -49,7 +49,7 @@ SETTLE_SECONDS = 0.2
 class SwitchError(Exception):
     """The new release does not serve; the message is complete, `log` holds the health lines, `journal` the unit's words."""
 
-    def __init__(self, message: str, log: List[str], journal: List[str]) -> None:
+    def __init__(self, message: str, log: list[str], journal: list[str]) -> None:
         super().__init__(message)
         self.log = log
         self.journal = journal
@@ -60,27 +60,27 @@ class Report:
     """What a switch did."""
 
     changed: bool = False
-    log: List[str] = field(default_factory=list)
-    warnings: List[str] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     port: int = 0
-    gap_seconds: Optional[float] = None
+    gap_seconds: float | None = None
     drained: str = ""
     seconds: float = 0.0
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Returns the JSON-able form."""
         return dict(vars(self))
 
 
-HookRunner = Callable[[str, Description, Dict[str, str]], "tuple[int, str]"]
+HookRunner = Callable[[str, Description, dict[str, str]], "tuple[int, str]"]
 
 
 def probe_release(
     layout: Layout,
     description: Description,
     *,
-    attempts: Optional[List[float]] = None,
-    alive: Optional[Callable[[], str]] = None,
+    attempts: list[float] | None = None,
+    alive: Callable[[], str] | None = None,
 ) -> CheckResult:
     """Checks a release on its own port, whatever the redirect says. `attempts` are seconds since the start."""
     health = description.health
@@ -90,7 +90,9 @@ def probe_release(
             public_port=description.public_port,
             paths=list(health.get("paths") or ["/"]),
             accept=str(health.get("accept") or "200-499"),
-            schedule=attempts if attempts is not None else [float(second) for second in health.get("schedule") or [0.0]],
+            schedule=attempts
+            if attempts is not None
+            else [float(second) for second in health.get("schedule") or [0.0]],
             unit=layout.unit(description.release),
             mark=PROBE_MARK,
         ),
@@ -144,19 +146,23 @@ class Switch:
         description = Description.load(self.layout, release)
         if description is None or not os.path.isdir(self.layout.release(release)):
             known = ", ".join(sorted(self.state.releases)) or "none"
-            raise SwitchError(f"There is no release {release} of {self.layout.name} on this host (releases: {known}).", [], [])
+            raise SwitchError(
+                f"There is no release {release} of {self.layout.name} on this host (releases: {known}).", [], []
+            )
         return description
 
-    def environment(self, description: Description) -> Dict[str, str]:
+    def environment(self, description: Description) -> dict[str, str]:
         """The environment that the release's units get, PORT excepted."""
         path = os.path.join(self.layout.release_settings(description.release), "environment")
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             return parse_environment_file(file.read())
 
-    def _serve(self, new: Description, old: Optional[Description], environment: Dict[str, str], first_time: bool) -> None:
+    def _serve(self, new: Description, old: Description | None, environment: dict[str, str], first_time: bool) -> None:
         unit = self.layout.unit(new.release)
         self._cancel_drain(new.release)
-        if self._active(unit) and new.port in new.candidates:  # an interrupted switch: it runs, only the rest is missing
+        if (
+            self._active(unit) and new.port in new.candidates
+        ):  # an interrupted switch: it runs, only the rest is missing
             self._check(new, environment)
             self._flip(new)
             return
@@ -183,7 +189,7 @@ class Switch:
     def _active(self, unit: str) -> bool:
         return self.systemd.state(unit).get("ActiveState") in ("active", "activating", "reloading")
 
-    def _choose_port(self, new: Description, old: Optional[Description]) -> int:
+    def _choose_port(self, new: Description, old: Description | None) -> int:
         """Takes the first free port; a draining release gives its own up only when there is no other."""
         running = self._other_running(new.release)
         taken = {description.port: name for name, description in running.items()}
@@ -208,7 +214,7 @@ class Switch:
             )
         return port
 
-    def _other_running(self, release: str) -> Dict[str, Description]:
+    def _other_running(self, release: str) -> dict[str, Description]:
         found = {}
         prefix, suffix = f"app-{self.layout.name}@", ".service"
         for unit in self.systemd.list_units(f"{prefix}*{suffix}"):
@@ -218,7 +224,7 @@ class Switch:
                 found[name] = description
         return found
 
-    def _pre_run_hook(self, new: Description, environment: Dict[str, str]) -> None:
+    def _pre_run_hook(self, new: Description, environment: dict[str, str]) -> None:
         text = new.hooks.get("pre_run")
         if not text:
             return
@@ -235,7 +241,7 @@ class Switch:
                 tail,
             )
 
-    def _start(self, unit: str, environment: Dict[str, str]) -> None:
+    def _start(self, unit: str, environment: dict[str, str]) -> None:
         try:
             self.systemd.start(unit)
         except SystemdError as error:
@@ -247,7 +253,7 @@ class Switch:
                 journal,
             ) from error
 
-    def _check(self, new: Description, environment: Dict[str, str]) -> None:
+    def _check(self, new: Description, environment: dict[str, str]) -> None:
         unit = self.layout.unit(new.release)
         restarts = int(self.systemd.state(unit).get("NRestarts") or 0)
 
@@ -263,7 +269,7 @@ class Switch:
             raise SwitchError("\n".join(result.failure), self.report.log, self._journal(unit, environment))
 
     def _revert(
-        self, new: Description, in_place_of: Optional[Description], stopped: float, environment: Dict[str, str]
+        self, new: Description, in_place_of: Description | None, stopped: float, environment: dict[str, str]
     ) -> None:
         """Leaves the host as it was: the new release stopped and marked, the old one serving (E6)."""
         unit = self.layout.unit(new.release)
@@ -287,7 +293,9 @@ class Switch:
         self.state.save(self.layout.state_file)
 
     def _gap_words(self) -> str:
-        return f"The previous release was started again; nobody served for {self.report.gap_seconds} s (switch in place)."
+        return (
+            f"The previous release was started again; nobody served for {self.report.gap_seconds} s (switch in place)."
+        )
 
     def _flip(self, new: Description) -> None:
         self.report.port = new.port
@@ -298,7 +306,7 @@ class Switch:
         write_file(copy, render_elements(Elements(public, frozenset(internal))), 0o644)
         self.report.changed |= self.redirect.flip(self.layout.name, new.public_port, new.port, internal)
 
-    def _run_task(self, new: Description, environment: Dict[str, str]) -> None:
+    def _run_task(self, new: Description, environment: dict[str, str]) -> None:
         """Runs the command once to its end (D9)."""
         unit = f"app-{self.layout.name}-task@{new.release}.service"
         new.save_port(self.layout, new.public_port)
@@ -315,7 +323,7 @@ class Switch:
         self.report.changed = True
         self.report.log += ["The task ended with status 0.", *self._journal(unit, environment)]
 
-    def _commit(self, new: Description, old: Optional[Description]) -> None:
+    def _commit(self, new: Description, old: Description | None) -> None:
         if old is not None:
             self.layout.set_link("previous", old.release)
         if self.layout.linked("current") != new.release:
@@ -330,11 +338,14 @@ class Switch:
         )
         self.state.save(self.layout.state_file)
         if not new.task:
-            if self.systemd.show([self.layout.target], ["UnitFileState"])[self.layout.target].get("UnitFileState") != "enabled":
+            if (
+                self.systemd.show([self.layout.target], ["UnitFileState"])[self.layout.target].get("UnitFileState")
+                != "enabled"
+            ):
                 self.systemd.enable(self.layout.target)
             self.systemd.start(self.layout.target)
 
-    def _swap_workers(self, new: Description, old: Optional[Description]) -> None:
+    def _swap_workers(self, new: Description, old: Description | None) -> None:
         """Stops every other release's workers before this one's start: two generations never work the same queue (D7)."""
         wanted = [self.layout.worker_unit(new.release, int(worker["index"])) for worker in new.workers]
         others = [
@@ -347,7 +358,7 @@ class Switch:
         if wanted:
             self.systemd.start(*wanted)
 
-    def _retire(self, new: Description, old: Optional[Description]) -> None:
+    def _retire(self, new: Description, old: Description | None) -> None:
         """Stops the old release once nobody is connected to it; what is left of the drain is handed to systemd."""
         running = self._other_running(new.release)
         waiting = []
@@ -377,7 +388,7 @@ class Switch:
     def _drain_timer(self, release: str) -> str:
         return f"app-{self.layout.name}-drain-{release}"
 
-    def _after_hook(self, name: str, description: Description, environment: Dict[str, str]) -> None:
+    def _after_hook(self, name: str, description: Description, environment: dict[str, str]) -> None:
         """Runs CC_RUN_SUCCEEDED_HOOK or CC_RUN_FAILED_HOOK; neither ever fails the deployment (D8)."""
         text = description.hooks.get(name)
         if not text:
@@ -388,7 +399,7 @@ class Switch:
         if status != 0:
             self.report.warnings.append(f"{variable} failed with status {status}; the deployment's result stands.")
 
-    def _journal(self, unit: str, environment: Dict[str, str]) -> List[str]:
+    def _journal(self, unit: str, environment: dict[str, str]) -> list[str]:
         try:
             lines = self.systemd.journal(unit, JOURNAL_LINES)
         except SystemdError as error:
@@ -396,6 +407,6 @@ class Switch:
         return self._scrub(lines, environment)
 
     @staticmethod
-    def _scrub(lines: List[str], environment: Dict[str, str]) -> List[str]:
+    def _scrub(lines: list[str], environment: dict[str, str]) -> list[str]:
         secrets = secret_values(environment)
         return [scrub(line, secrets) for line in lines]

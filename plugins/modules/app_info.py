@@ -76,6 +76,7 @@ import subprocess
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.pyfleet.runtime.plugins.module_utils import sockets
 from ansible_collections.pyfleet.runtime.plugins.module_utils.lock import read_packages
 from ansible_collections.pyfleet.runtime.plugins.module_utils.redirect import Redirect, RedirectError
@@ -215,7 +216,9 @@ def main() -> None:
         host = host_facts(module, root, name)
         app = app_state(module, Layout(name, root, module.params["config"])) if name else {}
     except (ValueError, RedirectError) as error:
-        module.fail_json(msg=f"The state of the application {name} cannot be read: {error}\nNext step: restore or remove the file.")
+        module.fail_json(
+            msg=f"The state of the application {name} cannot be read: {error}\nNext step: restore or remove the file."
+        )
     module.exit_json(changed=False, host=host, app=app)
 
 

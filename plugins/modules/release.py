@@ -145,6 +145,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.pyfleet.runtime.plugins.module_utils import process
 from ansible_collections.pyfleet.runtime.plugins.module_utils.redirect import Redirect, RedirectError
 from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import (
@@ -202,7 +203,9 @@ class Releases:
         command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", self.layout.home]
         done = subprocess.run([*command, "--shell", NOLOGIN, name], capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            self._fail(f"The user {name} cannot be created: {done.stderr.strip()}\nNext step: create it, or set app_user.")
+            self._fail(
+                f"The user {name} cannot be created: {done.stderr.strip()}\nNext step: create it, or set app_user."
+            )
         entry = pwd.getpwnam(name)
         return entry.pw_uid, entry.pw_gid
 
@@ -221,7 +224,9 @@ class Releases:
         try:
             with contextlib.ExitStack() as stack:
                 if content:
-                    archive = stack.enter_context(tarfile.open(fileobj=io.BytesIO(base64.b64decode(content)), mode="r:gz"))
+                    archive = stack.enter_context(
+                        tarfile.open(fileobj=io.BytesIO(base64.b64decode(content)), mode="r:gz")
+                    )
                 else:
                     archive = stack.enter_context(tarfile.open(self.module.params["archive"], "r:gz"))
                 # The archive was made by our own action plugin, which refuses whatever leaves the tree.
@@ -282,7 +287,11 @@ class Releases:
             )
         self.release = release
         if release == current and Systemd().state(self.layout.unit(release)).get("ActiveState") == "active":
-            return {"changed": False, "log": [f"{release} serves already."], "port": Description.load(self.layout, release).port}
+            return {
+                "changed": False,
+                "log": [f"{release} serves already."],
+                "port": Description.load(self.layout, release).port,
+            }
         return self._switch(release, first_time=False)
 
     def _switch(self, release: str, *, first_time: bool) -> dict[str, Any]:
@@ -357,7 +366,9 @@ class Releases:
         systemd = Systemd()
         if systemd.state(layout.target).get("LoadState") == "loaded":
             systemd.disable(layout.target)
-            systemd.stop(layout.target, *systemd.list_units(f"app-{layout.name}@*", f"app-{layout.name}-*"), timeout=120)
+            systemd.stop(
+                layout.target, *systemd.list_units(f"app-{layout.name}@*", f"app-{layout.name}-*"), timeout=120
+            )
         Redirect(layout.config).clear(layout.name)
         shutil.rmtree(layout.settings, ignore_errors=True)
         for name in os.listdir(layout.folder):
@@ -396,7 +407,10 @@ class Releases:
         changed = {name: value for name, value in {**results, **(after or {})}.items() if value is not None}
 
         def render(serving: str | None, releases: dict[str, str]) -> str:
-            lines = [f"current: {serving or 'none'}", *(f"{name}: {result}" for name, result in sorted(releases.items()))]
+            lines = [
+                f"current: {serving or 'none'}",
+                *(f"{name}: {result}" for name, result in sorted(releases.items())),
+            ]
             return "\n".join(lines) + "\n"
 
         linked = self.layout.linked("current")

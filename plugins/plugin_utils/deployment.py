@@ -93,7 +93,9 @@ class Deployment:
     def payload(self) -> str:
         """What the module `release` writes on the host, as JSON text. Holds secrets."""
         plan = self.plan
-        folder = os.path.join(self.settings["root"], self.settings["name"], "releases", self.release, plan["project_root"] or "")
+        folder = os.path.join(
+            self.settings["root"], self.settings["name"], "releases", self.release, plan["project_root"] or ""
+        )
         command = plan["run"]["variable"]
         description = Description(
             release=self.release,
@@ -173,7 +175,12 @@ def deployment(
         {
             "app": dict(settings),
             "env": dict(env),
-            "source": {"files": list(known.files), "texts": dict(known.texts), "commit": known.commit, "digest": known.digest},
+            "source": {
+                "files": list(known.files),
+                "texts": dict(known.texts),
+                "commit": known.commit,
+                "digest": known.digest,
+            },
             "host": host,
             "today": (today or datetime.date.today()).isoformat(),
             "release_id": release,

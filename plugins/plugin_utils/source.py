@@ -68,7 +68,12 @@ class Source:
 
     def to_dict(self) -> dict[str, object]:
         """Returns the JSON-able form."""
-        return {**dataclasses.asdict(self), "files": list(self.files), "texts": dict(self.texts), "locks": dict(self.locks)}
+        return {
+            **dataclasses.asdict(self),
+            "files": list(self.files),
+            "texts": dict(self.texts),
+            "locks": dict(self.locks),
+        }
 
 
 def check(spec: object) -> list[Finding]:
@@ -135,7 +140,9 @@ def _resolve(spec: Mapping[str, object], base: Path, folder: Path) -> Source:
 
 
 def _git(*arguments: str, cwd: Path | None = None, timeout: int = 600) -> subprocess.CompletedProcess[bytes]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name in _GIT_KEPT}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name in _GIT_KEPT
+    }
     environment.update({"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"})
     command = ["git", "-c", "safe.directory=*", *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, timeout=timeout, check=False)
@@ -188,7 +195,7 @@ def _commit_of(root: Path) -> str:
 
 
 def _checkout(url: str, version: str, target: Path, base: Path) -> tuple[Path, str]:
-    if "://" not in url and ":" not in url.split("/")[0]:
+    if "://" not in url and ":" not in url.split("/", maxsplit=1)[0]:
         url = str(_absolute(base, url))
 
     def run(*arguments: str) -> bytes:
