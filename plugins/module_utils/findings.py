@@ -132,6 +132,85 @@ def _warning(rule: str, message: str, explanation: str, remedy: str) -> Entry:
 
 
 CATALOGUE: dict[str, Entry] = {
+    # -- getting at the host and the source
+    "become_refused": _error(
+        "input",
+        "The host does not let this run act as root: {words}",
+        "roles install packages, units and users, so they need root on the host",
+        "Give the login user {value} the right to use sudo (or set ansible_become_method), or set ansible_become_password.",
+    ),
+    "source_kind": _error(
+        "input",
+        "app_source names {value} where exactly one kind of source is needed.",
+        "app_source holds one of path, git or archive",
+        "Write app_source as {{path: DIR}}, {{git: URL, version: REF}} or {{archive: PATH-OR-URL, checksum: sha256:DIGEST}}.",
+    ),
+    "source_option": _error(
+        "input",
+        "{variable} is not an option of this kind of source.",
+        "path takes exclude; git takes version and exclude; archive takes checksum and exclude",
+        "Remove {variable}.",
+    ),
+    "source_checksum": _error(
+        "input",
+        "The archive's checksum is missing or malformed.",
+        "an archive from a URL needs a checksum, written sha256: and 64 hexadecimal digits",
+        "Set app_source.checksum to sha256: and what sha256sum prints for the archive.",
+    ),
+    "source_mismatch": _error(
+        "input",
+        "The archive is not the one that the checksum names: {detail}.",
+        "an archive must match its checksum",
+        "Check where the archive comes from; if it is the right one, correct app_source.checksum.",
+    ),
+    "source_missing": _error(
+        "input",
+        "The source does not exist on the controller.",
+        "relative paths start from the folder in which ansible-playbook was started",
+        "Correct {variable}, or write an absolute path, for example below inventory_dir.",
+    ),
+    "source_unreadable": _error(
+        "input",
+        "The source cannot be read: {detail}",
+        "the controller packs the source: directories, git repositories, tar and zip archives",
+        "Correct the source that {variable} names.",
+    ),
+    "source_download": _error(
+        "input",
+        "The archive cannot be downloaded: {detail}",
+        "the controller fetches the archive once for all hosts",
+        "Check the address from the controller, or download the archive and give its path.",
+    ),
+    "source_git": _error(
+        "input",
+        "git cannot fetch the source: {detail}",
+        "the controller fetches the repository once for all hosts, with its own git and credentials",
+        "Try git fetch by hand on the controller; version is a branch, a tag or a commit.",
+    ),
+    "source_link": _error(
+        "input",
+        "A symbolic link leads out of the source: {value}.",
+        "a release holds all it needs, so links stay inside the source",
+        "Replace the link by the file, or exclude it with app_source.exclude.",
+    ),
+    "source_special": _error(
+        "input",
+        "{value} is neither a file nor a symbolic link.",
+        "a release holds files, folders and symbolic links",
+        "Remove it, or exclude it with app_source.exclude.",
+    ),
+    "source_empty": _error(
+        "input",
+        "The source has no files.",
+        "ignored and excluded files are left out: .gitignore, app_source.exclude, .git, .venv and __pycache__",
+        "Correct {variable}, or what the ignore files leave out.",
+    ),
+    "host_not_provisioned": _error(
+        "input",
+        "The host is not prepared for applications yet: {missing}.",
+        "an application needs uv and the redirect table, which the playbook provision.yml installs",
+        "Run the playbook provision.yml for this host, then deploy again.",
+    ),
     # -- settings of this collection ---------------------------------------------------------------------------------------
     "app_name_invalid": _error(
         "input",
