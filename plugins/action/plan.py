@@ -38,8 +38,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         try:
             made = make(self._task.args)
         except DeploymentError as error:
-            findings = [finding.to_dict() for finding in error.findings]
-            return {**result, "failed": True, "msg": str(error), "findings": findings}
+            codes = [finding.code for finding in error.findings]
+            return {**result, "failed": True, "msg": str(error), "codes": codes}
         host_name = str((task_vars or {}).get("inventory_hostname", ""))
         warnings = [from_dict(item).render() for item in made.plan["warnings"]]
         if self._task.args.get("show"):

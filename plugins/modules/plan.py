@@ -77,9 +77,10 @@ text:
   description: The plan for a person.
   returned: success
   type: str
-findings:
-  description: Every error.
+codes:
+  description: Codes of the errors, as docs/troubleshooting.md lists them.
   returned: failure
   type: list
-  elements: dict
+  elements: str
+  sample: ["source_kind"]
 """

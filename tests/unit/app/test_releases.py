@@ -1,0 +1,176 @@
+# Copyright: (c) 2026, pyfleet.runtime contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Releases on a host: links, state, what may be pruned, and what is left to do for a release to serve."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import (
+    Layout,
+    State,
+    prunable,
+    write_file,
+)
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils.deployment import (
+    Deployment,
+    DeploymentError,
+    decide,
+    deployment,
+    release_id,
+)
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils.source import Source
+
+A, B, C, D = ("a" * 12, "b" * 12, "c" * 12, "d" * 12)
+SETTINGS = {
+    "name": "shop",
+    "public_port": 8080,
+    "port": 9000,
+    "release_ports": [],
+    "switch": "auto",
+    "instance_number": 0,
+    "health_deadline": 60,
+    "health_accept_2xx": False,
+    "drain_seconds": 30,
+    "stop_seconds": 30,
+    "user": "app-shop",
+    "root": "/srv/pyfleet",
+    "host_name": "web1",
+}
+ENV = {"CC_PYTHON_UV_RUN_COMMAND": "uv run python server.py --port $PORT", "TOKEN": "s3cr3t-value"}
+
+
+def test_links_are_moved_atomically_and_relative(tmp_path: Path) -> None:
+    layout = Layout("shop", str(tmp_path))
+    os.makedirs(layout.release(A))
+    assert layout.linked("current") is None
+    layout.set_link("current", A)
+    layout.set_link("current", B)
+    assert layout.linked("current") == B
+    assert os.readlink(layout.link("current")) == f"releases/{B}"
+    layout.set_link("current", None)
+    assert not os.path.lexists(layout.link("current"))
+
+
+def test_state_survives_and_a_foreign_file_is_refused(tmp_path: Path) -> None:
+    path = str(tmp_path / "state.json")
+    state = State.load(path)
+    state.mark(A, result="good")
+    state.last_gap_seconds = 1.5
+    state.save(path)
+    assert State.load(path) == state
+    Path(path).write_text("[]")
+    with pytest.raises(ValueError, match="not a state file"):
+        State.load(path)
+
+
+def test_a_file_never_exists_with_a_wider_mode(tmp_path: Path) -> None:
+    path = tmp_path / "environment"
+    write_file(str(path), "SECRET=1\n", 0o600)
+    assert path.stat().st_mode & 0o777 == 0o600
+    write_file(str(path), "SECRET=2\r\n", 0o600)
+    assert path.read_bytes() == b"SECRET=2\r\n"
+    assert os.listdir(tmp_path) == ["environment"]
+
+
+def releases(**results: str) -> State:
+    order = {name: {"result": result, "prepared_at": number} for number, (name, result) in enumerate(results.items())}
+    return State(order)
+
+
+def test_pruning_keeps_the_newest_good_ones_and_whatever_is_protected() -> None:
+    state = releases(r1="good", r2="good", r3="failed", r4="good", r5="good", r6="building")
+    assert prunable(state, keep=1, protected=["r1", None]) == ["r2", "r3", "r4", "r6"]
+    assert prunable(state, keep=0, protected=["r6"]) == ["r1", "r2", "r3", "r4", "r5"]
+    state.releases["r2"]["pinned"] = True
+    assert prunable(state, keep=5, protected=[]) == ["r3", "r6"]
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ({}, "build"),
+        ({"releases": {A: {"result": "building"}}}, "build"),
+        ({"releases": {A: {"result": "failed"}}, "current": B}, "build"),
+        ({"releases": {A: {"result": "good"}}, "current": B}, "switch"),
+        ({"releases": {A: {"result": "good"}}, "current": A, "serving": True}, "none"),
+        ({"releases": {A: {"result": "good"}}, "current": A, "serving": False}, "restart"),
+        ({"releases": {A: {"result": "building"}}, "current": A, "serving": True}, "build"),
+    ],
+)
+def test_what_is_left_to_do(state: dict[str, Any], expected: str) -> None:
+    assert decide(state, A) == expected
+
+
+def source(digest: str = "1" * 64, commit: str = "c0ffee") -> Source:
+    return Source("path", "./shop", digest, commit, "/archive", 10, ("uv.lock",), {}, {})
+
+
+def test_the_id_depends_on_source_commit_environment_and_settings_only() -> None:
+    first = release_id(SETTINGS, ENV, source())
+    assert first == release_id({**SETTINGS, "host_name": "web2"}, dict(reversed(ENV.items())), source())
+    others = {
+        release_id(SETTINGS, {**ENV, "TOKEN": "other"}, source()),
+        release_id(SETTINGS, ENV, source(digest="2" * 64)),
+        release_id(SETTINGS, ENV, source(commit="beef")),
+        release_id({**SETTINGS, "public_port": 8090}, ENV, source()),
+        release_id({**SETTINGS, "name": "shop2"}, ENV, source()),
+    }
+    assert len(others | {first}) == 6
+
+
+def make(tmp_path: Path, **changes: Any) -> Deployment:
+    root = tmp_path / "app"
+    root.mkdir(exist_ok=True)
+    (root / "uv.lock").write_text('version = 1\n\n[[package]]\nname = "anyio"\nversion = "4.1"\n')
+    (root / "pyproject.toml").write_text('[project]\nname = "shop"\nversion = "1"\n')
+    info = {"host": {"pythons": [{"version": "3.13.5", "path": "/usr/bin/python3", "managed": False}]}, **changes}
+    today = datetime.date(2026, 11, 20)
+    return deployment(SETTINGS, ENV, {"path": str(root)}, info, cache=str(tmp_path / "cache"), today=today)
+
+
+def test_the_public_result_and_the_text_hold_no_secret(tmp_path: Path) -> None:
+    made = make(tmp_path)
+    assert "s3cr3t-value" not in json.dumps(made.public()) + made.text("web1")
+    assert "s3cr3t-value" in made.payload()
+
+
+def test_b8_credentials_of_the_build_never_enter_the_release(tmp_path: Path) -> None:
+    root = tmp_path / "app"
+    root.mkdir()
+    (root / "uv.lock").write_text("version = 1\n")
+    env = {**ENV, "UV_INDEX_PRIVATE_PASSWORD": "1ndex-p4ss"}
+    made = deployment(SETTINGS, env, {"path": str(root)}, {}, cache=str(tmp_path / "cache"))
+    payload = json.loads(made.payload())
+    assert "1ndex-p4ss" in payload["build_environment"]
+    del payload["build_environment"]
+    assert "1ndex-p4ss" not in json.dumps(payload)
+
+
+def test_package_and_environment_changes_are_told_before_anything_happens(tmp_path: Path) -> None:
+    app = {"current": B, "packages": {"anyio": "4.0", "old": "1"}, "environment_names": ["GONE", "TOKEN"]}
+    made = make(tmp_path, app=app)
+    assert made.package_changes() == ["~ anyio 4.0 -> 4.1", "- old 1"]
+    assert "- GONE" in made.environment_changes()
+    assert "- TOKEN" not in made.environment_changes()
+
+
+def test_all_errors_of_source_and_environment_come_at_once(tmp_path: Path) -> None:
+    with pytest.raises(DeploymentError) as caught:
+        deployment(
+            {**SETTINGS, "name": "Shop!"},
+            {**ENV, "1X": "y", "CC_HEALTH_CHECK_PATH": "health"},
+            {"path": "x", "git": "y"},
+            {},
+            cache=str(tmp_path),
+        )
+    codes = {finding.code for finding in caught.value.findings}
+    assert {"source_kind", "app_name_invalid", "env_name_invalid", "health_path_invalid"} <= codes
+    assert str(caught.value).startswith("4 problems, nothing was changed:")
