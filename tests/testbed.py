@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, pyfleet.runtime contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Real hosts for pytest: the fixture `bed`.
+"""Real hosts for pytest: the fixtures `bed` and `python_mirror`.
 
 A test directory uses it with this line in its `conftest.py`:
 
-    pytest_plugins = ["ansible_collections.pyfleet.runtime.tests.testbed"]
+    from ansible_collections.pyfleet.runtime.tests.testbed import bed, python_mirror  # noqa: F401
 
 The hosts are those of the run that PYFLEET_TESTBED_RUN names (default: `test`), which `make test-hosts` shares with
 molecule's scenarios; those not there yet are made.
@@ -25,6 +25,7 @@ from typing import Any
 
 import pytest
 
+from .hosts import mirror
 from .hosts.hosts import STANDARD_HOSTS, Run
 from .hosts.machine import CHECKOUT
 
@@ -320,3 +321,14 @@ def bed() -> Iterator[Bed]:
     shared.up(**STANDARD_HOSTS)
     yield shared
     shared.uncut()
+
+
+@pytest.fixture(scope="session")
+def python_mirror(bed: Bed) -> Iterator[mirror.Mirror]:
+    """Python 3.11 and 3.13 for uv, served to the hosts over HTTP: `.url`, `.wrong_url`, `.missing_url`, `.archives`.
+
+    3.11 runs on bookworm and later suites, 3.13 on trixie and later; what is too new for a host installs and cannot run.
+    """
+    archives = [mirror.build(suite) for suite in ("bookworm", "trixie")]
+    with mirror.serving(archives, mirror.gateway(Run(bed.name))) as served:
+        yield served
