@@ -119,12 +119,9 @@ def activate(env: Mapping[str, str], files: Iterable[str], root: str = "") -> Ac
 
 
 def _ignored_in_uv(env: Mapping[str, str], present: set[str], prefix: str) -> list[tuple[str, str]]:
-    ignored = []
     locked = "uv.lock is what uv mode installs"
-    requirements = env.get("CC_PIP_REQUIREMENTS_FILE", "").lstrip("/")
-    for path in dict.fromkeys((prefix + "requirements.txt", prefix + requirements)):
-        if path != prefix and path in present:
-            ignored.append((path, locked))
+    requirements = (prefix + "requirements.txt", prefix + env.get("CC_PIP_REQUIREMENTS_FILE", "").lstrip("/"))
+    ignored = [(path, locked) for path in dict.fromkeys(requirements) if path in present]
     if env.get("PYTHON_SETUP_PY_GOAL", "").strip() and prefix + "setup.py" in present:
         ignored.append((prefix + "setup.py", "uv mode runs no setup.py goal"))
     reasons = {

@@ -230,7 +230,6 @@ def validate(env: Mapping[str, object]) -> tuple[dict[str, str], list[Finding]]:
             suggestion = f", for example {fixed}" if NAME.match(fixed) and fixed != shown else ""
             findings.append(finding("env_name_invalid", shown or "(empty)", SECRET, suggestion=suggestion))
             continue
-        name = str(name)
         value = _text(raw)
         if value is None:
             findings.append(finding("env_value_type", name, _kind(raw), kind=_kind(raw)))
@@ -248,7 +247,7 @@ def validate(env: Mapping[str, object]) -> tuple[dict[str, str], list[Finding]]:
             continue
         # The kernel also counts the terminating NUL and a pointer.
         total += size + 9
-        texts[name] = value
+        texts["".join(name)] = value
     if total > TOTAL_LIMIT:
         findings.append(finding("env_too_large", "app_env", f"{len(texts)} variables", size=total, limit=TOTAL_LIMIT))
     return texts, findings
@@ -291,10 +290,13 @@ def _unusable_character(value: str) -> bool:
     return False
 
 
-def show(name: str, value: str, secrets: Iterable[str] = ()) -> str:
-    """The value for a message: itself when it cannot be secret, scrubbed for a command, `(secret)` otherwise."""
+def show(name: str, value: str, secrets: Iterable[str] | None = None) -> str:
+    """The value for a message: itself when it cannot be secret, scrubbed for a command, `(secret)` otherwise.
+
+    A command is shown only to a caller who gives the secrets to scrub from it.
+    """
     if is_command(name):
-        return scrub(value, secrets)
+        return SECRET if secrets is None else scrub(value, secrets)
     return SECRET if is_secret(name) else value
 
 

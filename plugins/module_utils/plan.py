@@ -267,6 +267,7 @@ class _Planner:
             fixed=fixed,
             last_gap=self._last_gap(),
             legacy=active.mode == "legacy",
+            secrets=self.secrets,
         )
         # A command that cannot run has an error of its own; how it would switch is beside the point.
         self.findings += [item for item in ports.findings if run_command or item.code == "port_fixed_side_by_side"]

@@ -258,31 +258,16 @@ def _requested(
     numbers = tuple(int(part) for part in wanted.split("."))
     series = (numbers[0], numbers[1])
     findings: list[Finding] = []
-    if (
-        mode == "uv"
-        and requires
-        and len(numbers) == 3
-        and satisfies(numbers, requires) is False
-        or mode == "uv"
-        and requires
-        and len(numbers) == 2
-        and _series_fits(series, requires) is False
-    ):
-        findings.append(finding("python_requires_conflict", variable, wanted, wanted=wanted, requires=requires))
+    if mode == "uv" and requires:
+        fits = satisfies(numbers, requires) if len(numbers) == 3 else _series_fits(series, requires)
+        if fits is False:
+            findings.append(finding("python_requires_conflict", variable, wanted, wanted=wanted, requires=requires))
     ended = is_ended(series, today)
     if known is None or threes is None:
         if ended and series[0] == 3:
             used, end = "the newest of the host", _end_text(series)
             findings.append(
-                finding(
-                    "python_version_ended",
-                    variable,
-                    wanted,
-                    wanted=wanted,
-                    used=used,
-                    end=_end_text(series),
-                    next=example,
-                )
+                finding("python_version_ended", variable, wanted, wanted=wanted, used=used, end=end, next=example)
             )
         elif is_ending(series, today):
             how = "set CC_PYTHON_VERSION to a newer version and add that version to python_versions"

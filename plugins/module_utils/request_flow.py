@@ -72,9 +72,11 @@ def read_chain(env: Mapping[str, str], files: Collection[str], root: str = "") -
         findings.append(finding("request_flow_empty", _VARIABLE, text))
     if unknown:
         findings.append(finding("request_flow_unknown", _VARIABLE, text, name=", ".join(unknown), valid=valid))
-    for name in dict.fromkeys(names):
-        if name in SERVICES and names.count(name) > 1:
-            findings.append(finding("request_flow_duplicate", _VARIABLE, text, name=name))
+    findings += [
+        finding("request_flow_duplicate", _VARIABLE, text, name=name)
+        for name in dict.fromkeys(names)
+        if name in SERVICES and names.count(name) > 1
+    ]
     if findings:
         return Chain((), False, f"{_VARIABLE} is not valid", tuple(findings))
     for special in ("block", "disable"):

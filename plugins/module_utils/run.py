@@ -73,6 +73,7 @@ def decide_ports(
     fixed: int | None,
     last_gap: float | None,
     legacy: bool = False,
+    secrets: Sequence[str] = (),
 ) -> Ports:
     """D2 and the switch: which ports a release may listen on and how traffic moves to it.
 
@@ -86,7 +87,7 @@ def decide_ports(
     if fixed is not None:
         findings = [finding("port_fixed_side_by_side", "PORT", fixed)] if switch == SIDE_BY_SIDE else []
         reason = f"PORT={fixed} in the application's environment fixes the port"
-        more = [] if findings or legacy else [_gap("PORT", str(fixed), last_gap, "in_place_gap_port")]
+        more = [] if findings or legacy else [_gap("PORT", str(fixed), last_gap, "in_place_gap_port", secrets)]
         return Ports(IN_PLACE, reason, target, (target,), True, tuple(findings + more))
     honours = commands.honours_port(command)
     if switch == SIDE_BY_SIDE or (switch == "auto" and honours):
@@ -94,13 +95,13 @@ def decide_ports(
         return Ports(SIDE_BY_SIDE, reason, target, tuple(release_ports), False, ())
     reason = "app_switch: in_place" if switch == IN_PLACE else "the command does not take its port from $PORT"
     # Legacy mode has a server of its own in front; who asked for in place and could do otherwise is told as well.
-    found = [] if legacy else [_gap(variable, command, last_gap, "in_place_gap")]
+    found = [] if legacy else [_gap(variable, command, last_gap, "in_place_gap", secrets)]
     return Ports(IN_PLACE, reason, target, (target,), False, tuple(found))
 
 
-def _gap(variable: str, value: str, last_gap: float | None, code: str) -> Finding:
+def _gap(variable: str, value: str, last_gap: float | None, code: str, secrets: Sequence[str]) -> Finding:
     last = f" (last time {last_gap:.1f} s)" if last_gap is not None else ""
-    return finding(code, variable, show(variable, value), last=last)
+    return finding(code, variable, show(variable, value, secrets), last=last)
 
 
 def release_paths(root: str, release: str, project_root: str) -> tuple[str, str, str]:
@@ -131,9 +132,11 @@ def runtime_environment(
             findings.append(finding("env_dropped", name, show(name, value), why=why))
         elif not is_build_only(name, value):
             result[name] = value
-    for name in sorted(PLATFORM & set(result)):
-        if name in platform and result[name] != platform[name]:
-            findings.append(finding("env_platform_wins", name, show(name, result[name])))
+    findings += [
+        finding("env_platform_wins", name, show(name, result[name]))
+        for name in sorted(PLATFORM & set(result))
+        if name in platform and result[name] != platform[name]
+    ]
     result.update(platform)
 
     forced = {"UV_NO_SYNC": "1", "UV_PYTHON_DOWNLOADS": "never"}
