@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tomllib
 import yaml
 
 from ansible_collections.pyfleet.runtime.tests.tools import stage_tree
