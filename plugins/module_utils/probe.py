@@ -15,12 +15,12 @@ import functools
 import re
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Callable
 from urllib.parse import quote
 
-from ansible_collections.pyfleet.runtime.plugins.module_utils import sockets
+from ansible_collections.pyfleet.runtime.plugins.module_utils import health, sockets
 from ansible_collections.pyfleet.runtime.plugins.module_utils.sockets import Listener
 from ansible_collections.pyfleet.runtime.plugins.module_utils.systemd import Systemd, SystemdError, ended
 
@@ -79,56 +79,17 @@ class CheckResult:
     schedule: list[float] = field(default_factory=list)
 
 
-# The contract's words, until they move to where the plan can show them too.
-
-
-def accepts(rule: str, status: int | str) -> bool:
-    """Whether a status passes: exactly 200 (E1), any 2xx (E1's setting), or 200 to 499 (E2)."""
-    if not isinstance(status, int):
-        return False
-    low, high = {"200": (200, 200), "2xx": (200, 299)}.get(rule, (200, 499))
-    return low <= status <= high
-
-
-def response_line(path: str, status: int | str) -> str:
-    """One line of the log (E3)."""
-    if isinstance(status, int):
-        return f"Response from GET {path} is {status}"
-    return f"No response from GET {path}: {status}"
-
-
-def failure_lines(failures: Mapping[str, int | str]) -> list[str]:
-    """The log's end when paths failed (E3)."""
-    lines = [
-        f"- GET {path} returned {status}." if isinstance(status, int) else f"- GET {path} returned nothing: {status}."
-        for path, status in failures.items()
-    ]
-    return [
-        "Health check failed:",
-        *lines,
-        "If the deployment fails after this message, please update your configuration and redeploy.",
-    ]
-
-
-def not_listening(port: int) -> str:
-    """The verdict on a port without a listener (E4)."""
-    return f"Your application is not listening on {port}"
-
-
-def listener_verdict(listeners: Iterable[Listener], ports: Sequence[int]) -> str:
-    """What E4 says of the listeners found; empty when good. The first port is the public one."""
-    found = list(listeners)
-    missing = [port for port in ports if not any(each.port == port for each in found)]
-    if missing and len(ports) > 1:
-        return "Some software are not listening as expected: " + ", ".join(map(str, missing))
-    if missing:
-        return not_listening(missing[0])
-    if not any(each.port == ports[0] and each.public for each in found):
-        return "Your application is listening on localhost instead of publicly"
-    return ""
-
-
 Probe = Callable[[str, int, str, float], "int | str"]
+
+
+def log_line(path: str, status: int | str) -> str:
+    """One line of the log (E3); in other words where there was no answer at all."""
+    return health.response_line(path, status) if isinstance(status, int) else f"No response from GET {path}: {status}"
+
+
+def failure_words(status: int | str) -> int | str:
+    """What follows "returned" in the end of the log (E3)."""
+    return status if isinstance(status, int) else f"no response ({status})"
 
 
 def _remaining(deadline: float) -> float:
@@ -255,7 +216,7 @@ class _Check:
         self.probe = probe
         self.log: list[str] = []
         self.statuses: dict[str, int | str] = {}
-        self.last = _Round(verdict=not_listening(request.port))
+        self.last = _Round(verdict=health.not_listening(request.port))
 
     def _elsewhere(self, pids: Sequence[int]) -> list[str]:
         """The most common mistake is another port than `PORT`: say which."""
@@ -272,7 +233,7 @@ class _Check:
             with contextlib.suppress(SystemdError):
                 pids = self.processes(request.unit)
             found, foreign = split_by_owner(found, request.port, pids)
-        seen = _Round(verdict=listener_verdict(found, wanted))
+        seen = _Round(verdict=health.listener_verdict(found, wanted))
         if not seen.verdict:
             return seen, found
         if foreign and not any(each.port == request.port for each in found):
@@ -298,9 +259,9 @@ class _Check:
         for path in self.request.paths:
             status = self.probe(address, self.request.port, path, timeout)
             if self.statuses.get(path) != status:  # an attempt that repeats the last answer is no news
-                self.log.append(response_line(path, status))
+                self.log.append(log_line(path, status))
             self.statuses[path] = status
-            if not accepts(self.request.accept, status):
+            if not health.accepts(self.request.accept, status):
                 seen.failures[path] = status
         return seen.ok
 
@@ -380,7 +341,11 @@ def run_check(
     if ok:
         return CheckResult(True, check.log, [], "", dict(check.statuses), attempts, elapsed, schedule)
     last = check.last
-    words = [last.verdict] if last.verdict else failure_lines(last.failures)
+    words = (
+        [last.verdict]
+        if last.verdict
+        else health.failure_lines({path: failure_words(status) for path, status in last.failures.items()})
+    )
     facts = list(last.facts)
     if reason:
         facts.append(f"{request.unit or 'The application'} has ended: {reason}.")
