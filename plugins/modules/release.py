@@ -115,11 +115,10 @@ gap_seconds:
   description: For how long nobody served, when the switch was in place.
   returned: O(state=active) or O(state=rolled_back)
   type: float
-warnings:
-  description: What went wrong without failing the deployment.
+drained:
+  description: Releases that still have clients and stop when those are gone, or after the drain's time.
   returned: O(state=active) or O(state=rolled_back)
-  type: list
-  elements: str
+  type: str
 removed:
   description: Releases, or folders, that were removed.
   returned: O(state=pruned) or O(state=absent)
@@ -307,7 +306,10 @@ class Releases:
             )
         except SwitchError as error:
             self._fail(str(error), log=error.log, journal=error.journal)
-        return {**report.to_dict(), "diff": {**self._diff(), "before": before}}
+        facts = report.to_dict()
+        for warning in facts.pop("warnings"):
+            self.module.warn(warning)
+        return {**facts, "diff": {**self._diff(), "before": before}}
 
     def _hook(self, text: str, description: Description, environment: dict[str, str]) -> tuple[int, str]:
         """Runs a hook as the application's user, in the project root, with the release's environment."""

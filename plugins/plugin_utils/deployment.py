@@ -173,7 +173,7 @@ def deployment(
     release = release_id(settings, env, known)
     plan = make_plan(
         {
-            "app": dict(settings),
+            "app": {**settings, "root": os.path.join(str(settings.get("root")), str(settings.get("name")))},
             "env": dict(env),
             "source": {
                 "files": list(known.files),
