@@ -88,7 +88,7 @@ class ActionModule(ActionBase):
             "template_destpath": target,
         }
         text = self._text(source)
-        overrides = {"trim_blocks": True, "lstrip_blocks": True, "newline_sequence": "\n"}
+        overrides = {"trim_blocks": True, "lstrip_blocks": False, "newline_sequence": "\n"}
         templar = self._templar.copy_with_new_env(searchpath=search, available_variables=available)
         if trust_as_template is None:  # there, `template` would turn text that looks like data into data
             rendered = templar.do_template(

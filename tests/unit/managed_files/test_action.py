@@ -107,7 +107,7 @@ def test_i_templates_become_files_and_no_output_shows_the_secret(project: Projec
         "number": "5",
         "environment": f"PASSWORD={SECRET}\n",
     }
-    assert (project.root / "a.conf").read_text() == "  grüß göttinpart of a.confAnsible managed\n"
+    assert (project.root / "a.conf").read_text() == "  grüß göttin  part of a.confAnsible managed\n"
     assert SECRET not in first.stdout + first.stderr
     assert "DEPRECATION" not in first.stdout + first.stderr
     again = project.play("--check", "--diff")
