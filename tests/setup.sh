@@ -14,6 +14,9 @@ cd "$root"
 
 # Nothing but the machine's own trust store knows the certificates of a company's index.
 export UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-1}
+if [ -z "${PIP_CERT:-}" ] && [ -f /etc/ssl/certs/ca-certificates.crt ]; then
+  export PIP_CERT=/etc/ssl/certs/ca-certificates.crt
+fi
 
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
@@ -46,8 +49,9 @@ packages() {
   done
   if [ ${#missing[@]} = 0 ]; then return; fi
   say "installing Debian packages as root: ${missing[*]}"
-  as_root apt-get -q update
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends "${missing[@]}"
+  as_root apt-get -qq update
+  as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get -qqy -o Dpkg::Use-Pty=0 install --no-install-recommends "${missing[@]}" >/dev/null
 }
 
 # The distribution's Python first: one of pyenv's may go away, and with it the environment.
