@@ -391,6 +391,15 @@ def test_d6_yaml_values_become_text_and_all_others_arrive(plan: Plan) -> None:
     assert (run["A"], run["B"], run["C"], run["D"], len(run["E"])) == ("true", "3", "1.5", odd, 131069)
 
 
+def test_d6_environment_file_escapes_four_characters_only() -> None:
+    text = environment.to_environment_file({"A": "a\nb\\c\"d$e`f'g%h", "B": ""})
+    assert text == 'A="a\nb\\\\c\\"d\\$e\\`f\'g%h"\nB=""\n'
+    with pytest.raises(ValueError, match="A"):
+        environment.to_environment_file({"A": "\0"})
+    with pytest.raises(ValueError, match="line 2"):
+        environment.parse_environment_file('A="1"\nB=2\n')
+
+
 def test_d6_too_large_together(plan: Plan) -> None:
     assert codes(plan({f"A{n}": "x" * 131000 for n in range(16)})["errors"]) == ["env_too_large"]
 
@@ -528,6 +537,14 @@ def test_i_no_secret_in_what_is_shown(plan: Plan) -> None:
     for secret in ("hunter2", "pw-in-url", "second-line-secret"):
         assert secret not in shown
     assert "hunter2-token" in result["run"]["script"]
+
+
+def test_i_commands_are_shown_without_their_secrets(plan: Plan) -> None:
+    error = only(
+        plan({"TOKEN": "hunter2-token", "CC_RUN_COMMAND": "x hunter2-token 'y"})["errors"], "run_command_invalid"
+    )
+    assert error["value"] == "x ******** 'y"
+    assert environment.show("CC_RUN_COMMAND", "x") == environment.show("OTHER", "x") == "(secret)"
 
 
 def test_i_scrub_covers_quoted_forms() -> None:

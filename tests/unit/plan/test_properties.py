@@ -28,7 +28,7 @@ KNOWN = sorted(
     }
 )  # fmt: skip
 WORDS = ["", " ", "uv run x --port $PORT", "uv run 'x", "3", "3.9", "three", "true", "/health", "a/b", "../x", "varnish,block", "-1",
-         "8080",          "custom", "x @@LISTEN_PORT@@", "development", "a && b", "\0", "\ud800", "{release}", "{0}", "%s", "uv"]  # fmt: skip
+         "8080",          "custom", "x @@LISTEN_PORT@@", "development", "a && b", "\0", "\ud800", "{release}", "{0}", "uv"]  # fmt: skip
 TEXT = st.one_of(st.sampled_from(WORDS), st.text(max_size=40), st.text("'\"\\ $PORT{}uvrn;&|<>#`()\n-=", max_size=30))
 JUNK: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
