@@ -111,6 +111,19 @@ def test_dependabot_covers_uv_and_the_actions() -> None:
     assert all(update["schedule"]["interval"] == "weekly" for update in updates)
 
 
+def test_the_files_to_copy_are_complete() -> None:
+    page = (ROOT / "docs/continuous-integration.md").read_text()
+    blocks = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)]
+    github, gitlab, pre_commit, dependabot = blocks
+    assert github["env"]["UV_VERSION"] == pinned("uv")
+    assert github["jobs"]["test"]["steps"][-1] == {"run": "uv cache prune --ci"}
+    assert gitlab["test"]["script"][-1] == "uv cache prune --ci"
+    assert gitlab["test"]["cache"][0]["key"]["files"] == ["uv.lock"]
+    assert pre_commit["repos"][0]["rev"] == pinned("uv")
+    assert dependabot["updates"][0]["package-ecosystem"] == "uv"
+    assert "lockFileMaintenance: { enabled: true }" in page
+
+
 def test_development_tools_are_pinned_exactly() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     tools = project["dependency-groups"]["dev"]
