@@ -31,7 +31,7 @@ REFUSALS = (
 )
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(ActionBase):
     """The task `pyfleet.runtime.app_info`."""
 
     TRANSFERS_FILES = False

@@ -26,7 +26,7 @@ def make(arguments: dict[str, Any]) -> Deployment:
     )
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(ActionBase):
     """The task `pyfleet.runtime.plan`."""
 
     TRANSFERS_FILES = False

@@ -19,7 +19,7 @@ from ansible_collections.pyfleet.runtime.plugins.plugin_utils.deployment import 
 INLINE_LIMIT = 384 * 1024
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(ActionBase):
     """The task `pyfleet.runtime.release`."""
 
     TRANSFERS_FILES = True

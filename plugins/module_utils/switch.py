@@ -135,7 +135,7 @@ class Switch:
         self._commit(new, old)
         if not new.task:
             self._swap_workers(new, old)
-            self._retire(new, old)
+            self._retire(new)
         self._after_hook("run_succeeded", new, environment)
         self.report.seconds = round(time.monotonic() - started, 2)
         return self.report
@@ -358,7 +358,7 @@ class Switch:
         if wanted:
             self.systemd.start(*wanted)
 
-    def _retire(self, new: Description, old: Description | None) -> None:
+    def _retire(self, new: Description) -> None:
         """Stops the old release once nobody is connected to it; what is left of the drain is handed to systemd."""
         running = self._other_running(new.release)
         waiting = []

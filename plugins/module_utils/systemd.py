@@ -190,7 +190,7 @@ class Systemd:
 
     def run_later(self, name: str, seconds: float, argv: Sequence[str]) -> None:
         """Run a command once after a delay, as the transient units NAME.timer and NAME.service; a reboot forgets it."""
-        call = ["systemd-run", "--quiet", "--collect", "--unit=" + name, "--on-active=%gs" % seconds]
+        call = ["systemd-run", "--quiet", "--collect", f"--unit={name}", f"--on-active={seconds:g}s"]
         call += ["--timer-property=AccuracySec=1s", "--", *argv]
         done = self._call(call)
         if done.returncode != 0:

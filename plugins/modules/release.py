@@ -286,11 +286,7 @@ class Releases:
             )
         self.release = release
         if release == current and Systemd().state(self.layout.unit(release)).get("ActiveState") == "active":
-            return {
-                "changed": False,
-                "log": [f"{release} serves already."],
-                "port": Description.load(self.layout, release).port,
-            }
+            return {"changed": False, "log": [f"{release} serves already."]}
         return self._switch(release, first_time=False)
 
     def _switch(self, release: str, *, first_time: bool) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+
 from ansible_collections.pyfleet.runtime.tests.hosts.machine import CHECKOUT
 from ansible_collections.pyfleet.runtime.tests.testbed import Bed, BedHost, Played
 from ansible_collections.pyfleet.runtime.tests.tools.prepare_app import prepare
@@ -136,9 +137,7 @@ Maker = Callable[..., Application]
 
 
 @pytest.fixture
-def make_app(
-    provisioned: Bed, locked_apps: Callable[[str], pathlib.Path], tmp_path: pathlib.Path
-) -> Iterator[Maker]:
+def make_app(provisioned: Bed, locked_apps: Callable[[str], pathlib.Path], tmp_path: pathlib.Path) -> Iterator[Maker]:
     """Makes applications from a copy of a fixture, and removes them from their hosts afterwards."""
     made: list[Application] = []
 

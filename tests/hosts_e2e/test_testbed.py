@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 
+from ansible_collections.pyfleet.runtime.tests.hosts import images
 from ansible_collections.pyfleet.runtime.tests.hosts.machine import CHECKOUT
 from ansible_collections.pyfleet.runtime.tests.hosts.mirror import Mirror
 from ansible_collections.pyfleet.runtime.tests.testbed import Bed
@@ -25,6 +26,11 @@ def test_hardening_of_units_takes_effect(bed: Bed, suite: str) -> None:
     host("touch /tmp/planted")
     seen = host(f"systemd-run --quiet --wait --pipe {options} sh -c {probe!r} || true")
     assert seen == "0"
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_hosts_use_the_package_archives_of_this_machine(bed: Bed, suite: str) -> None:
+    assert bed.host(f"{suite}1").read("/etc/apt/sources.list") == images.sources(suite)
 
 
 @pytest.mark.parametrize("suite", SUITES)

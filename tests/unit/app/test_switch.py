@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ansible_collections.pyfleet.runtime.plugins.module_utils import switch
+from ansible_collections.pyfleet.runtime.plugins.module_utils import sockets, switch
 from ansible_collections.pyfleet.runtime.plugins.module_utils.probe import CheckResult
 from ansible_collections.pyfleet.runtime.plugins.module_utils.redirect import RedirectError
 from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import Description, Layout, State, write_file
@@ -89,9 +90,9 @@ class World:
         for release in (OLD, NEW):
             self.prepare(release, **changes)
         monkeypatch.setattr(switch, "run_check", self.check)
-        monkeypatch.setattr(switch.sockets, "listeners", lambda ports: [])
-        monkeypatch.setattr(switch.sockets, "established", lambda port: self.connections)
-        monkeypatch.setattr(switch.time, "sleep", lambda seconds: None)
+        monkeypatch.setattr(sockets, "listeners", lambda ports: [])
+        monkeypatch.setattr(sockets, "established", lambda port: self.connections)
+        monkeypatch.setattr(time, "sleep", lambda seconds: None)
 
     def prepare(self, release: str, **changes: Any) -> None:
         os.makedirs(self.layout.release(release))
@@ -272,7 +273,7 @@ def test_a_port_of_somebody_else_is_named_before_anything_starts(world: World, m
     class Listener:
         port, pid, process = 28080, 4711, "nginx"
 
-    monkeypatch.setattr(switch.sockets, "listeners", lambda ports: [Listener])
+    monkeypatch.setattr(sockets, "listeners", lambda ports: [Listener])
     with pytest.raises(SwitchError, match="Port 28080 is in use by nginx"):
         world.switch().activate(NEW)
     assert world.events == []
