@@ -1,0 +1,80 @@
+# Copyright: (c) 2026, pyfleet.runtime contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Load from another host while something happens: wrk, with connections that are kept and with new ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+import signal
+import subprocess
+import time
+from types import TracebackType
+from typing import Self
+
+#: wrk ends by itself after this time, in seconds, should a test forget it.
+LIMIT = 240
+NEW_CONNECTIONS = 'wrk.headers["Connection"] = "close"\n'
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """What wrk counted."""
+
+    requests: int
+    failed: int
+    text: str
+
+
+class Load:
+    """`with Load(url, directory) as load: ...`, then `load.figures`, one entry for each kind of connection."""
+
+    def __init__(self, url: str, directory: pathlib.Path) -> None:
+        script = directory / "new_connections.lua"
+        script.write_text(NEW_CONNECTIONS)
+        common = ["wrk", "--threads", "1", "--duration", f"{LIMIT}s", "--timeout", "10s"]
+        self._commands = {
+            "kept": [*common, "--connections", "12", url],
+            "new": [*common, "--connections", "4", "--script", str(script), url],
+        }
+        self._running: dict[str, subprocess.Popen[str]] = {}
+        self.figures: dict[str, Figures] = {}
+
+    def __enter__(self) -> Self:
+        """Starts the load and lets it settle."""
+        for name, command in self._commands.items():
+            self._running[name] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        time.sleep(1)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ends the load and counts."""
+        for process in self._running.values():
+            process.send_signal(signal.SIGINT)
+        for name, process in self._running.items():
+            self.figures[name] = parse(process.communicate(timeout=30)[0])
+
+    @property
+    def failed(self) -> int:
+        """Requests without a good answer, over all kinds."""
+        return sum(figures.failed for figures in self.figures.values())
+
+    @property
+    def requests(self) -> int:
+        """Requests answered, over all kinds."""
+        return sum(figures.requests for figures in self.figures.values())
+
+
+def parse(text: str) -> Figures:
+    """Reads wrk's report: socket errors of every kind and answers other than 2xx and 3xx count as failed."""
+    total = re.search(r"(\d+) requests in", text)
+    if total is None:
+        raise AssertionError(f"wrk did not report:\n{text}")
+    errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
+    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
+    failed = sum(map(int, errors.groups())) if errors else 0
+    return Figures(int(total[1]), failed + (int(refused[1]) if refused else 0), text)
