@@ -226,10 +226,10 @@ unparsed_is_failed = true
         raise TestBedError("No free subnet between 10.208.0.0 and 10.223.255.0. Next step: podman network prune")
 
     def _ensure_inotify(self) -> None:
-        """Every systemd takes some inotify instances, and the usual 128 end at about 23 hosts."""
+        """Every systemd takes five to ten inotify instances, and the usual 128 end at 15 to 23 hosts."""
         path = pathlib.Path("/proc/sys/fs/inotify/max_user_instances")
         running = len(run(as_root(["podman", "ps", "--quiet"])).stdout.split())
-        if running + len(self.hosts) > 20 and int(path.read_text(encoding="utf-8")) < INOTIFY_INSTANCES:
+        if running + len(self.hosts) > 8 and int(path.read_text(encoding="utf-8")) < INOTIFY_INSTANCES:
             run(as_root(["sysctl", "-q", "-w", f"fs.inotify.max_user_instances={INOTIFY_INSTANCES}"]))
 
     def _start(self, host: Host, image: str) -> None:
@@ -270,7 +270,7 @@ unparsed_is_failed = true
             self.ssh(host, f"printf %s {shlex.quote(lines)} >> /etc/environment")
             self.hang_up(host)
 
-    def wait(self, host: Host, timeout: float = 60) -> None:
+    def wait(self, host: Host, timeout: float = 120) -> None:
         """Wait until the host answers by SSH and its systemd has finished booting without a failed unit."""
         deadline = time.monotonic() + timeout
         state = "no answer on port 22"
