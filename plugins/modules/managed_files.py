@@ -191,7 +191,7 @@ commands:
   returned: always
   type: list
   elements: str
-skipped:
+commands_skipped:
   description: Commands that were not run because their program is not installed.
   returned: always
   type: list
@@ -388,7 +388,7 @@ def run_module() -> None:
         count = "1 problem" if len(given.problems) == 1 else f"{len(given.problems)} problems"
         module.fail_json(msg="\n".join([f"Set {options['set']}: {count}, nothing was changed:", *given.problems]))
     try:
-        outcome = FileSet(options["set"], options["state_dir"], module.tmpdir).apply(
+        outcome = FileSet(options["set"], options["state_dir"]).apply(
             files,
             directories,
             validate=validate if present else [],
@@ -411,7 +411,7 @@ def run_module() -> None:
         "changed": outcome.changed,
         "changes": [{"path": change.path, "action": change.action} for change in outcome.changes],
         "commands": outcome.commands,
-        "skipped": outcome.skipped,
+        "commands_skipped": outcome.skipped,
         "backups": outcome.backups,
         "daemon_reloaded": outcome.daemon_reloaded,
     }
