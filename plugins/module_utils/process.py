@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from ansible_collections.pyfleet.runtime.plugins.module_utils.environment import scrub
+from ansible_collections.pyfleet.runtime.plugins.module_utils.environment import NON_SECRET, scrub
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Bytes kept of one stream; what exceeds it is cut out of the middle, so that both the cause and the end stay readable.
@@ -46,6 +46,12 @@ KEPT_FROM_OUTSIDE = (
 # What steers uv or Python from outside and makes a build happen elsewhere, or from another index, without saying so.
 STEERING_PREFIXES = ("UV_", "PIP_", "CONDA_", "VIRTUAL_ENV")
 STEERING_NAMES = frozenset({"PYTHONPATH", "PYTHONHOME"})
+
+# Places, which the messages are about, and which are no secret whoever sets them.
+NOT_SECRET = NON_SECRET | {
+    *("HOME", "USER", "LOGNAME", "TMPDIR", "UV_CACHE_DIR", "UV_PYTHON_INSTALL_DIR", "UV_OFFLINE", "UV_HTTP_RETRIES"),
+    *("XDG_CACHE_HOME", "XDG_CONFIG_DIRS", "XDG_CONFIG_HOME", "XDG_DATA_HOME"),
+}
 
 
 class ProcessError(Exception):

@@ -540,6 +540,24 @@ def index_variable_stem(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9]", "_", name).upper()
 
 
+def credential_variables(credentials: Mapping[str, Any]) -> dict[str, str]:
+    """Returns UV_INDEX_<NAME>_USERNAME and _PASSWORD for every index (H2). Raises UvError for anything else than two texts."""
+    variables = {}
+    for name, entry in credentials.items():
+        unknown = sorted(set(entry) - {"username", "password"}) if isinstance(entry, Mapping) else ["(not a mapping)"]
+        if unknown:
+            raise UvError(
+                "credentials_invalid",
+                "index_credentials of the index {} cannot be used: {}.".format(name, ", ".join(map(str, unknown))),
+                rule="H2: each entry of index_credentials holds username and password",
+                next_step=f"Write index_credentials: {{{name}: {{username: …, password: …}}}}.",
+            )
+        for key in ("username", "password"):
+            if entry.get(key) is not None:
+                variables[f"UV_INDEX_{index_variable_stem(str(name))}_{key.upper()}"] = str(entry[key])
+    return variables
+
+
 def error_words(stderr: str, lines: int = 60) -> str:
     """Returns uv's own error text: from its first `error:` line on, without progress lines, at most `lines` lines."""
     rows = stderr.strip().splitlines()

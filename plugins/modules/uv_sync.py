@@ -262,11 +262,6 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils import process, uv
 from ansible_collections.pyfleet.runtime.plugins.module_utils.hidden import keep_hidden
 
 HOOKS = {"pre_build_hook": "CC_PRE_BUILD_HOOK", "post_build_hook": "CC_POST_BUILD_HOOK"}
-# Places, which the messages are about, and which are no secret whoever sets them.
-NOT_SECRET = app_environment.NON_SECRET | {
-    *("HOME", "USER", "LOGNAME", "TMPDIR", "UV_CACHE_DIR", "UV_PYTHON_INSTALL_DIR", "UV_OFFLINE", "UV_HTTP_RETRIES"),
-    *("XDG_CACHE_HOME", "XDG_CONFIG_DIRS", "XDG_CONFIG_HOME", "XDG_DATA_HOME"),
-}
 # What the plan reads of a file, and which files it may want.
 TEXT_LIMIT = 64 * 1024
 FILE_LIMIT = 20000
@@ -368,24 +363,6 @@ def uv_variables(options: Mapping[str, Any], python_as_variable: bool) -> dict[s
     return variables
 
 
-def credential_variables(credentials: Mapping[str, Any]) -> dict[str, str]:
-    """Returns UV_INDEX_<NAME>_USERNAME and _PASSWORD for every index (H2). Raises UvError for anything else than two texts."""
-    variables = {}
-    for name, entry in credentials.items():
-        unknown = sorted(set(entry) - {"username", "password"}) if isinstance(entry, Mapping) else ["(not a mapping)"]
-        if unknown:
-            raise uv.UvError(
-                "credentials_invalid",
-                "index_credentials of the index {} cannot be used: {}.".format(name, ", ".join(map(str, unknown))),
-                rule="H2: each entry of index_credentials holds username and password",
-                next_step=f"Write index_credentials: {{{name}: {{username: …, password: …}}}}.",
-            )
-        for key in ("username", "password"):
-            if entry.get(key) is not None:
-                variables[f"UV_INDEX_{uv.index_variable_stem(str(name))}_{key.upper()}"] = str(entry[key])
-    return variables
-
-
 def read_source(root: Path) -> dict[str, Any]:
     """Lists the project's files for the plan and reads the few it looks into."""
     files: list[str] = []
@@ -431,15 +408,15 @@ class Sync:
             application_env = app_environment.validate(self.application["env"] or {})[0]
         try:
             self.credentials, self.credentials_error = (
-                credential_variables(self.options["index_credentials"] or {}),
+                uv.credential_variables(self.options["index_credentials"] or {}),
                 None,
             )
         except uv.UvError as error:
             self.credentials, self.credentials_error = {}, error
         self.secrets = app_environment.secret_values(
             {
-                **{name: value for name, value in application_env.items() if name not in NOT_SECRET},
-                **{"given " + name: value for name, value in self.given.items() if name not in NOT_SECRET},
+                **{name: value for name, value in application_env.items() if name not in process.NOT_SECRET},
+                **{"given " + name: value for name, value in self.given.items() if name not in process.NOT_SECRET},
                 **self.credentials,
             }
         )

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
+import subprocess
+import tarfile
 import zipfile
 from pathlib import Path
 
 VERSIONS = ("1.0.0", "1.1.0", "2.0.0")
 
 
-def make_wheel(folder: Path, name: str, version: str, requires: tuple[str, ...] = ()) -> Path:
+def make_wheel(folder: Path, name: str, version: str, requires: tuple[str, ...] = (), command: str = "") -> Path:
     """Writes a pure wheel by hand; the same input gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     info = f"{name}-{version}.dist-info"
@@ -23,6 +26,9 @@ def make_wheel(folder: Path, name: str, version: str, requires: tuple[str, ...] 
         f"{info}/METADATA": metadata + "".join(f"Requires-Dist: {item}\n" for item in requires),
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: toys\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
+    if command:
+        files[f"{name}/__init__.py"] += f"\n\ndef main():\n    print({name!r}, __version__)\n"
+        files[f"{info}/entry_points.txt"] = f"[console_scripts]\n{command} = {name}:main\n"
     record = ""
     for path, text in files.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
@@ -127,3 +133,73 @@ wheels = [
         encoding="utf-8",
     )
     return project
+
+
+def find_python() -> tuple[Path, str, Path, str]:
+    """The machine's own Python: interpreter, version, standard library and libc as uv calls it."""
+    for candidate in ("/usr/bin/python3", "/usr/local/bin/python3"):
+        if Path(candidate).exists():
+            code = (
+                "import json, os, platform, sys, sysconfig; print(json.dumps([os.path.realpath(sys.executable),"
+                " platform.python_version(), sysconfig.get_path('stdlib'), 'gnu' if platform.libc_ver()[0] == 'glibc' else 'musl']))"
+            )
+            path, version, library, libc = json.loads(subprocess.check_output([candidate, "-I", "-c", code], text=True))
+            return Path(path), version, Path(library), libc
+    raise FileNotFoundError("no Python of the machine")
+
+
+def make_python(folder: Path) -> tuple[str, Path]:
+    """Packs the machine's own Python as an archive that uv can install. Returns its version and the archive."""
+    interpreter, version, library, _libc = find_python()
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder / f"cpython-{version}.tar.gz"
+    minor = version.rsplit(".", 1)[0]
+    left_out = {
+        "test",
+        "tests",
+        "idlelib",
+        "tkinter",
+        "lib2to3",
+        "ensurepip",
+        "__pycache__",
+        "site-packages",
+        "dist-packages",
+    }
+
+    def wanted(item: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        parts = item.name.split("/")
+        if left_out & set(parts) or any(part.startswith("config-") for part in parts):
+            return None
+        # Distributions link to files outside, which uv refuses in an archive.
+        return None if item.issym() and (item.linkname.startswith("/") or ".." in item.linkname) else item
+
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+        tar.add(interpreter, f"python/bin/python{minor}")
+        tar.add(library, f"python/lib/python{minor}", filter=wanted)
+        link = tarfile.TarInfo("python/bin/python3")
+        link.type, link.linkname = tarfile.SYMTYPE, f"python{minor}"
+        tar.addfile(link)
+    return version, archive
+
+
+def downloads_entry(version: str, archive: Path, machine: str, sha256: str | None = "") -> dict[str, dict[str, object]]:
+    """One entry of a list of downloads; the archive's own checksum unless another (or None) is given."""
+    _interpreter, _version, _library, libc = find_python()
+    major, minor, patch = (int(part) for part in version.split("."))
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest() if sha256 == "" else sha256
+    return {
+        f"cpython-{version}-linux-{machine}-{libc}": {
+            "name": "cpython",
+            "arch": {"family": machine, "variant": None},
+            "os": "linux",
+            "libc": libc,
+            "major": major,
+            "minor": minor,
+            "patch": patch,
+            "prerelease": "",
+            "variant": None,
+            "build": "1",
+            "url": archive.as_uri(),
+            "sha256": digest,
+        }
+    }
