@@ -10,6 +10,7 @@ git server one fetch.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import gzip
@@ -21,11 +22,11 @@ import stat
 import subprocess
 import tarfile
 import tempfile
-import urllib.request
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+
+from ansible.module_utils.urls import open_url
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import Finding, finding
 from ansible_collections.pyfleet.runtime.plugins.module_utils.lock import read_packages
@@ -225,9 +226,9 @@ def _unpack(spec: Mapping[str, object], base: Path, scratch: Path) -> tuple[Path
     if _is_url(origin):
         local = scratch / "download"
         try:
-            with urllib.request.urlopen(origin, timeout=60) as answer, local.open("wb") as file:  # noqa: S310
+            with contextlib.closing(open_url(origin, timeout=60)) as answer, local.open("wb") as file:
                 shutil.copyfileobj(answer, file)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             problem = finding("source_download", variable="app_source.archive", value=origin, detail=str(error))
             raise SourceError([problem]) from error
     else:
@@ -387,7 +388,7 @@ def _sequence(value: object) -> list[object]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-@contextmanager
+@contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

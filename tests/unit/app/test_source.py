@@ -184,6 +184,15 @@ def test_an_archive_must_match_its_checksum(tmp_path: Path) -> None:
     assert codes({"archive": str(archive), "checksum": "sha256:" + "0" * 64}, tmp_path) == ["source_mismatch"]
 
 
+def test_an_archive_comes_from_a_url(tmp_path: Path) -> None:
+    archive = tmp_path / "a.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("x"), io.BytesIO())
+    good = f"sha256:{source._file_digest(archive)}"
+    assert resolve({"archive": archive.as_uri(), "checksum": good}, tmp_path).files == ("x",)
+    assert codes({"archive": f"{archive.as_uri()}.gone", "checksum": good}, tmp_path) == ["source_download"]
+
+
 def test_an_archive_from_a_url_needs_a_checksum(tmp_path: Path) -> None:
     assert codes({"archive": "https://127.0.0.1:9/x.tar"}, tmp_path) == ["source_checksum"]
 
