@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: uv_python
 short_description: Install and remove Python versions that uv manages
-version_added: "1.0.0"
+version_added: "0.1.0"
 author:
   - pyfleet contributors (@pyfleet)
 description:

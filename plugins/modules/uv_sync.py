@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: uv_sync
 short_description: Bring a project's virtual environment to what its uv.lock says
-version_added: "1.0.0"
+version_added: "0.1.0"
 author:
   - pyfleet contributors (@pyfleet)
 description:
@@ -108,6 +108,11 @@ options:
         C(LANG), C(TMPDIR) and the host's proxy and certificate variables. Values count as secret.
     type: dict
     default: {}
+  environment_file:
+    description:
+      - File on the host with further variables of the build, in the format that the module M(pyfleet.runtime.release) writes, so that
+        they need not travel again. O(environment) wins. Values count as secret.
+    type: path
   executable:
     description: The uv to use. Default C(/usr/local/bin/uv), then the first one on C(PATH).
     type: str
@@ -289,6 +294,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "index_credentials": {"type": "dict", "default": {}, "no_log": True},
     "environment": {"type": "dict", "default": {}, "no_log": True},
     "environment_file": {"type": "path"},
+    "environment_file": {"type": "path"},
     "executable": {"type": "str"},
     "run_as": {"type": "str"},
     "argv": {"type": "list", "elements": "str"},
@@ -401,6 +407,9 @@ class Sync:
         self.result: dict[str, Any] = {"changed": False, "commands": [], "hooks": [], "dropped": [], "packages": []}
         given = {**self.from_file(self.options["environment_file"]), **(self.options["environment"] or {})}
         self.given, self.findings = app_environment.validate(given)
+        self.file_error: uv.UvError | None = None
+        if self.options["environment_file"]:
+            self.read_environment_file(Path(self.options["environment_file"]))
         self.application: dict[str, Any] | None = self.options["application"]
         application_env: dict[str, str] = {}
         if self.application is not None:
@@ -441,6 +450,20 @@ class Sync:
         except (OSError, ValueError) as error:
             self.module.fail_json(msg=f"The build's environment cannot be read from {path}: {error}")
             raise AssertionError("fail_json returned") from error
+
+    def read_environment_file(self, path: Path) -> None:
+        """Adds the variables of `environment_file` to what was given."""
+        try:
+            self.given = {**app_environment.parse_environment_file(path.read_text(encoding="utf-8")), **self.given}
+        except (OSError, ValueError) as error:
+            self.file_error = uv.UvError(
+                "environment_file_unreadable",
+                "The file with the build's variables cannot be read.",
+                words=str(error),
+                facts=[("Variable", "environment_file"), ("Value", str(path))],
+                rule="B8: the build sees the application's environment",
+                next_step="Run the step that writes it first (release with state prepared), or remove environment_file.",
+            )
 
     # -- ends -------------------------------------------------------------------------------------------------------------
 
@@ -661,8 +684,9 @@ class Sync:
                 next_step=first.next_step,
                 facts=[("Variable", "environment: " + first.variable)],
             )
-        if self.credentials_error is not None:
-            raise self.credentials_error
+        for error in (self.credentials_error, self.file_error):
+            if error is not None and not (self.check and error.reason == "environment_file_unreadable"):
+                raise error
         account = self.find_account()
         if not self.project.is_dir():
             if self.check:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.pyfleet.runtime.plugins.module_utils.environment import to_environment_file
 from ansible_collections.pyfleet.runtime.plugins.modules import uv_sync
 from ansible_collections.pyfleet.runtime.tests.unit.uv import toys
 from ansible_collections.pyfleet.runtime.tests.unit.uv.modules import run_module
@@ -262,6 +263,21 @@ def test_what_steers_uv_from_outside_is_dropped_and_named(site: Site, monkeypatc
     # What the caller gives is not from outside.
     given = site.sync(no_dev=True, environment={"UV_PROJECT_ENVIRONMENT": str(elsewhere)})
     assert given["venv"]["path"] == str(elsewhere)
+
+
+@pytest.mark.rule("B8")
+def test_b8_build_sees_the_environment_file_and_nothing_of_it_is_shown(site: Site) -> None:
+    values = {"TOKEN": SECRET, "TEXT": 'a "b" $c\nd\\e', "STAGE": "file"}
+    path = site.folder / "build.environment"
+    path.write_text(to_environment_file(values), encoding="utf-8")
+    hook = 'printf "%s" "$TEXT" > text; echo "$STAGE $TOKEN"'
+    result = site.sync(pre_build_hook=hook, environment_file=str(path), environment={"STAGE": "option"}, no_dev=True)
+    assert not result.get("failed"), result["msg"]
+    assert (site.project / "text").read_text(encoding="utf-8") == values["TEXT"]
+    assert result["hooks"][0]["output"] == "option ********"
+    assert SECRET not in result["raw"]
+    missing = site.sync(environment_file=str(site.folder / "nothing"))
+    assert missing["reason"] == "environment_file_unreadable"
 
 
 @pytest.mark.rule("B6")
