@@ -108,11 +108,6 @@ options:
         C(LANG), C(TMPDIR) and the host's proxy and certificate variables. Values count as secret.
     type: dict
     default: {}
-  environment_file:
-    description:
-      - File on the host with further variables of the build, in the format that the module M(pyfleet.runtime.release) writes, so that
-        they need not travel again. O(environment) wins. Values count as secret.
-    type: path
   executable:
     description: The uv to use. Default C(/usr/local/bin/uv), then the first one on C(PATH).
     type: str
@@ -294,7 +289,6 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "index_credentials": {"type": "dict", "default": {}, "no_log": True},
     "environment": {"type": "dict", "default": {}, "no_log": True},
     "environment_file": {"type": "path"},
-    "environment_file": {"type": "path"},
     "executable": {"type": "str"},
     "run_as": {"type": "str"},
     "argv": {"type": "list", "elements": "str"},
@@ -405,30 +399,23 @@ class Sync:
         self.options: dict[str, Any] = dict(module.params)
         self.check = bool(module.check_mode)
         self.result: dict[str, Any] = {"changed": False, "commands": [], "hooks": [], "dropped": [], "packages": []}
+        self.trouble: uv.UvError | None = None
         given = {**self.from_file(self.options["environment_file"]), **(self.options["environment"] or {})}
         self.given, self.findings = app_environment.validate(given)
-        self.file_error: uv.UvError | None = None
-        if self.options["environment_file"]:
-            self.read_environment_file(Path(self.options["environment_file"]))
         self.application: dict[str, Any] | None = self.options["application"]
         application_env: dict[str, str] = {}
         if self.application is not None:
             # Findings about the application's environment are the plan's to report.
             application_env = app_environment.validate(self.application["env"] or {})[0]
+        self.credentials: dict[str, str] = {}
         try:
-            self.credentials, self.credentials_error = (
-                uv.credential_variables(self.options["index_credentials"] or {}),
-                None,
-            )
+            self.credentials = uv.credential_variables(self.options["index_credentials"] or {})
         except uv.UvError as error:
-            self.credentials, self.credentials_error = {}, error
-        self.secrets = app_environment.secret_values(
-            {
-                **{name: value for name, value in application_env.items() if name not in process.NOT_SECRET},
-                **{"given " + name: value for name, value in self.given.items() if name not in process.NOT_SECRET},
-                **self.credentials,
-            }
-        )
+            self.trouble = error
+        self.secrets = app_environment.secret_values(self.credentials)
+        for environment in (application_env, self.given):
+            secret = {name: value for name, value in environment.items() if name not in process.NOT_SECRET}
+            self.secrets += app_environment.secret_values(secret)
         keep_hidden(module, ("environment", "index_credentials"), self.secrets)
         if self.application is not None:
             module.params["application"] = {
@@ -448,22 +435,17 @@ class Sync:
                 Path(path).unlink()
             return app_environment.parse_environment_file(text)
         except (OSError, ValueError) as error:
-            self.module.fail_json(msg=f"The build's environment cannot be read from {path}: {error}")
-            raise AssertionError("fail_json returned") from error
-
-    def read_environment_file(self, path: Path) -> None:
-        """Adds the variables of `environment_file` to what was given."""
-        try:
-            self.given = {**app_environment.parse_environment_file(path.read_text(encoding="utf-8")), **self.given}
-        except (OSError, ValueError) as error:
-            self.file_error = uv.UvError(
-                "environment_file_unreadable",
-                "The file with the build's variables cannot be read.",
-                words=str(error),
-                facts=[("Variable", "environment_file"), ("Value", str(path))],
-                rule="B8: the build sees the application's environment",
-                next_step="Run the step that writes it first (release with state prepared), or remove environment_file.",
-            )
+            # In check mode the step that writes it did not.
+            if not self.check:
+                self.trouble = uv.UvError(
+                    "environment_file_unreadable",
+                    "The file with the build's variables cannot be read.",
+                    words=str(error),
+                    facts=[("Variable", "environment_file"), ("Value", path)],
+                    rule="B8: the build sees the application's environment",
+                    next_step="Run the step that writes it first (release with state prepared), or remove environment_file.",
+                )
+            return {}
 
     # -- ends -------------------------------------------------------------------------------------------------------------
 
@@ -684,9 +666,8 @@ class Sync:
                 next_step=first.next_step,
                 facts=[("Variable", "environment: " + first.variable)],
             )
-        for error in (self.credentials_error, self.file_error):
-            if error is not None and not (self.check and error.reason == "environment_file_unreadable"):
-                raise error
+        if self.trouble is not None:
+            raise self.trouble
         account = self.find_account()
         if not self.project.is_dir():
             if self.check:

@@ -267,16 +267,17 @@ def test_what_steers_uv_from_outside_is_dropped_and_named(site: Site, monkeypatc
 
 @pytest.mark.rule("B8")
 def test_b8_build_sees_the_environment_file_and_nothing_of_it_is_shown(site: Site) -> None:
-    values = {"TOKEN": SECRET, "TEXT": 'a "b" $c\nd\\e', "STAGE": "file"}
+    values = {"TOKEN": SECRET, "TEXT": 'a "b" $c\nd\\e', "STAGE": "11"}
     path = site.folder / "build.environment"
     path.write_text(to_environment_file(values), encoding="utf-8")
     hook = 'printf "%s" "$TEXT" > text; echo "$STAGE $TOKEN"'
-    result = site.sync(pre_build_hook=hook, environment_file=str(path), environment={"STAGE": "option"}, no_dev=True)
+    result = site.sync(pre_build_hook=hook, environment_file=str(path), environment={"STAGE": "22"}, no_dev=True)
     assert not result.get("failed"), result["msg"]
     assert (site.project / "text").read_text(encoding="utf-8") == values["TEXT"]
-    assert result["hooks"][0]["output"] == "option ********"
+    assert result["hooks"][0]["output"] == "22 ********"
     assert SECRET not in result["raw"]
-    missing = site.sync(environment_file=str(site.folder / "nothing"))
+    assert not path.exists()
+    missing = site.sync(environment_file=str(path))
     assert missing["reason"] == "environment_file_unreadable"
 
 
