@@ -162,6 +162,8 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils.switch import Swit
 from ansible_collections.pyfleet.runtime.plugins.module_utils.systemd import Systemd, SystemdError
 
 HOOK_TIMEOUT = 900.0
+#: Lines of a hook or an application that the message of a failure ends with; `journal` has more.
+LAST_WORDS = 15
 NOLOGIN = "/usr/sbin/nologin"
 
 
@@ -190,9 +192,18 @@ class Releases:
             state.releases.pop(self.release, None)
             state.mark(self.release, result=BUILDING, prepared_at=time.time(), **facts)
             state.instance_number = payload["instance_number"]
-            state.save(self.layout.state_file)
-            self._unpack(uid, gid)
-            self._write_settings(payload)
+            try:
+                state.save(self.layout.state_file)
+                self._unpack(uid, gid)
+                self._write_settings(payload)
+            except (OSError, tarfile.TarError) as error:
+                self._forget(self.release)
+                full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+                step = "free space on the disk of" if full else "look at the disk of"
+                self._fail(
+                    f"The release cannot be unpacked: {error}\nRule: a release needs room below {self.layout.root} and "
+                    f"{self.layout.config}.\nNext step: {step} these folders, then deploy again."
+                )
         return {"changed": True, "diff": self._diff(after={self.release: "prepared"})}
 
     def _user(self, name: str) -> tuple[int, int]:
@@ -220,25 +231,17 @@ class Releases:
         os.mkdir(target, 0o750)
         os.chown(target, uid, gid)
         content = self.module.params["archive_content"]
-        try:
-            with contextlib.ExitStack() as stack:
-                if content:
-                    archive = stack.enter_context(
-                        tarfile.open(fileobj=io.BytesIO(base64.b64decode(content)), mode="r:gz")
-                    )
-                else:
-                    archive = stack.enter_context(tarfile.open(self.module.params["archive"], "r:gz"))
-                # The archive was made by our own action plugin, which refuses whatever leaves the tree.
-                for member in archive:
-                    member.uid, member.gid, member.uname, member.gname = uid, gid, "", ""
-                    archive.extract(member, target, set_attrs=True, numeric_owner=True)
-            for folder, _names, _files in os.walk(target):
-                os.chown(folder, uid, gid)
-        except (OSError, tarfile.TarError) as error:
-            shutil.rmtree(target, ignore_errors=True)
-            full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-            step = "free space below " + self.layout.root if full else "look at the host's disk, then deploy again"
-            self._fail(f"The source cannot be unpacked: {error}\nThe running release is untouched.\nNext step: {step}.")
+        with contextlib.ExitStack() as stack:
+            if content:
+                archive = stack.enter_context(tarfile.open(fileobj=io.BytesIO(base64.b64decode(content)), mode="r:gz"))
+            else:
+                archive = stack.enter_context(tarfile.open(self.module.params["archive"], "r:gz"))
+            # The archive was made by our own action plugin, which refuses whatever leaves the tree.
+            for member in archive:
+                member.uid, member.gid, member.uname, member.gname = uid, gid, "", ""
+                archive.extract(member, target, set_attrs=True, numeric_owner=True)
+        for folder, _names, _files in os.walk(target):
+            os.chown(folder, uid, gid)
 
     def _write_settings(self, payload: dict[str, Any]) -> None:
         folder = self.layout.release_settings(self.release)
@@ -301,7 +304,7 @@ class Releases:
                 release, first_time=first_time
             )
         except SwitchError as error:
-            self._fail(str(error), log=error.log, journal=error.journal)
+            self._fail(with_last_words(error), log=error.log, journal=error.journal)
         facts = report.to_dict()
         for warning in facts.pop("warnings"):
             self.module.warn(warning)
@@ -422,6 +425,12 @@ class Releases:
     def _fail(self, message: str, **facts: Any) -> NoReturn:
         self.module.fail_json(msg=message, release=self.release, **facts)
         raise AssertionError("fail_json returned")
+
+
+def with_last_words(error: SwitchError) -> str:
+    """The message for a person, who wants to read what the hook or the application said without another command."""
+    words = [f"  {line}" for line in error.journal[-LAST_WORDS:]]
+    return "\n".join([str(error), *(["Last words:", *words] if words else [])])
 
 
 @contextlib.contextmanager
