@@ -22,7 +22,8 @@ INLINE_LIMIT = 384 * 1024
 class ActionModule(ActionBase):
     """The task `pyfleet.runtime.release`."""
 
-    TRANSFERS_FILES = True
+    #: A temporary folder is made only for a large source: each of its commands is a round trip.
+    TRANSFERS_FILES = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Runs the module; uploads the source first when a release is prepared and the source is large."""
@@ -32,7 +33,7 @@ class ActionModule(ActionBase):
         if arguments.get("state") != "prepared":
             return {**result, **self._execute_module(module_args=arguments, task_vars=task_vars)}
         try:
-            made = make(described)
+            made = make(described, check_mode=self._task.check_mode)
         except DeploymentError as error:
             return {**result, "failed": True, "msg": str(error)}
         arguments.update(release=made.release, payload=made.payload(), user=made.settings["user"])

@@ -14,7 +14,8 @@ description:
     application runs any release of it. The links C(current) and C(previous) say which one serves and which one to go back to.
   - V(prepared) and the upload of the source are driven by the action plugin of the same name, which knows the plan.
   - V(active) starts the release beside the running one, checks its health, leads the public port to it and lets the old one
-    drain, all in one call, so that the host finishes or reverts by itself when the controller goes away.
+    drain, all in one call, so that the host finishes or reverts by itself when the controller goes away. It ends with what
+    V(pruned) does.
 author:
   - pyfleet contributors (@pyfleet)
 options:
@@ -121,7 +122,7 @@ drained:
   type: str
 removed:
   description: Releases, or folders, that were removed.
-  returned: O(state=pruned) or O(state=absent)
+  returned: O(state=active), O(state=pruned) or O(state=absent)
   type: list
   elements: str
 """
@@ -261,8 +262,15 @@ class Releases:
     # -- active, rolled back -----------------------------------------------------------------------------------------------
 
     def active(self) -> dict[str, Any]:
-        """Lets the release serve."""
-        return self._switch(self.release, first_time=True)
+        """Lets the release serve, and removes what it made superfluous: a round trip of its own would cost more than the work."""
+        result = self._switch(self.release, first_time=True)
+        if self.check:
+            return result
+        try:
+            return {**result, "removed": self.pruned()["removed"]}
+        except OSError as error:  # the release serves all the same
+            self.module.warn(f"Releases that nobody needs any more cannot be removed: {error}")
+            return result
 
     def rolled_back(self) -> dict[str, Any]:
         """Lets an earlier release serve again, with its own code, environment and command."""
