@@ -523,14 +523,14 @@ OTHER_FAILURE = Verdict(
 )
 
 
-def classify_failure(words: str) -> Verdict:
-    """Returns what uv's error text means. Pure; `words` is what uv wrote to stderr.
+def classify_failure(words: str, without: Sequence[str] = ()) -> Verdict:
+    """Returns what uv's error text means. Pure; `words` is what uv wrote to stderr, `without` names reasons that do not apply.
 
     Older versions draw boxes and wrap lines, so the text is flattened before it is searched.
     """
     flat = re.sub(r"[\s│├─▶╰×]+", " ", words)
     for pattern, verdict in VERDICTS:
-        if re.search(pattern, flat):
+        if verdict.reason not in without and re.search(pattern, flat):
             return verdict
     return OTHER_FAILURE
 

@@ -113,24 +113,30 @@ class Runner:
                 next_step="Install uv with the role uv, or set `executable` to one that runs here.",
             )
 
-    def must(self, done: process.Completed, what: str, rule: str, next_step: str, reason: str) -> process.Completed:
-        """Returns `done` when it succeeded; raises UvError in uv's own words otherwise."""
+    def must(
+        self, done: process.Completed, what: str, rule: str, next_step: str, reason: str, unreachable: str = ""
+    ) -> process.Completed:
+        """Returns `done` when it succeeded; raises UvError in uv's own words otherwise.
+
+        `unreachable` is the next step where the network is the cause.
+        """
         if done.ok:
             return done
-        verdict = uv.classify_failure(done.stderr)
-        special = verdict.reason in (
-            "disk_full",
-            "index_unreachable",
-            "index_unauthorized",
-            "hash_mismatch",
-            "permission_denied",
-        )
+        verdict = uv.classify_failure(done.stderr, without=("python_not_found",))
+        steps = {
+            "disk_full": "Free space on the host (df -h), then run again.",
+            "index_unreachable": unreachable or verdict.next_step,
+            "index_unauthorized": verdict.next_step,
+            "permission_denied": "Run the task as a user who may write there (become: true).",
+            "hash_mismatch": next_step,
+        }
+        special = verdict.reason in steps
         raise uv.UvError(
             verdict.reason if special else reason,
-            what + (" " + verdict.what if special else ""),
+            what,
             words=uv.error_words(done.stderr) or process.tail(done.stdout),
             rule=rule,
-            next_step=verdict.next_step if special and verdict.reason != "hash_mismatch" else next_step,
+            next_step=steps.get(verdict.reason, next_step),
             facts=[("Command", done.command), ("Status", str(done.returncode))],
         )
 

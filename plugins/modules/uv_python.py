@@ -393,6 +393,8 @@ class Shelf:
             "C5: uv brings versions the host does not have, from a mirror when one is configured; a wrong checksum is refused",
             "Read uv's words above; check mirror, downloads_json_url and the archive's sha256.",
             "install_failed",
+            unreachable="Set python_mirror or python_downloads_json_url to an address that this host reaches (or `mirror` and "
+            "`downloads_json_url` of this module), or take a version of the distribution.",
         )
         self.runner.result["changed"] = True
         trouble = self.verify(step.python._replace(path=None))
