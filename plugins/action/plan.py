@@ -15,7 +15,7 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import fr
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.deployment import Deployment, DeploymentError, deployment
 
 
-def make(arguments: dict[str, Any]) -> Deployment:
+def make(arguments: dict[str, Any], *, check_mode: bool) -> Deployment:
     """Makes the deployment that `arguments` describe; the source's archive is shared by all hosts of the run."""
     return deployment(
         arguments["settings"],
@@ -23,6 +23,7 @@ def make(arguments: dict[str, Any]) -> Deployment:
         arguments.get("source"),
         arguments.get("info") or {},
         cache=os.path.join(constants.DEFAULT_LOCAL_TMP, "pyfleet-sources"),
+        check_mode=check_mode,
     )
 
 
@@ -36,7 +37,7 @@ class ActionModule(ActionBase):
         """Returns the public part of the plan, or fails with every finding at once."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         try:
-            made = make(self._task.args)
+            made = make(self._task.args, check_mode=self._task.check_mode)
         except DeploymentError as error:
             codes = [finding.code for finding in error.findings]
             return {**result, "failed": True, "msg": str(error), "codes": codes}

@@ -16,7 +16,12 @@ from typing import Any
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils import lock
 from ansible_collections.pyfleet.runtime.plugins.module_utils.environment import to_environment_file
-from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import Finding, from_dict, render_findings
+from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import (
+    Finding,
+    finding,
+    from_dict,
+    render_findings,
+)
 from ansible_collections.pyfleet.runtime.plugins.module_utils.plan import make_plan
 from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import GOOD, Description
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.source import Source, SourceError, check, resolve
@@ -151,10 +156,12 @@ def deployment(
     *,
     cache: str,
     today: datetime.date | None = None,
+    check_mode: bool = False,
 ) -> Deployment:
     """Resolves the source and makes the plan.
 
-    `info` is the result of the module `app_info`; `cache` a folder on the controller for the source's archive.
+    `info` is the result of the module `app_info`; `cache` a folder on the controller for the source's archive. In check mode
+    a host that is not provisioned is a warning: the dry run of provisioning, which comes before, has prepared nothing.
 
     Raises:
         DeploymentError: with every error of the source and the plan at once.
@@ -186,10 +193,24 @@ def deployment(
             "release_id": release,
         }
     )
+    unprepared = not_provisioned(host)
+    if check_mode:
+        plan["warnings"] += [item.to_dict() for item in unprepared]
+    else:
+        findings += unprepared
     findings += [from_dict(item) for item in plan["errors"]]
     if findings or resolved is None:
         raise DeploymentError(findings)
     return Deployment(settings, resolved, plan, host, state, release, decide(state, release))
+
+
+def not_provisioned(host: Mapping[str, Any]) -> list[Finding]:
+    """What the playbook provision.yml has yet to install, as one finding; nothing when the host was not looked at."""
+    if "provisioned" not in host:
+        return []
+    missing = [] if host["provisioned"] else ["the redirect table (pyfleet-redirect.service)"]
+    missing += [] if host.get("uv_version") else ["uv (app_uv_executable)"]
+    return [finding("host_not_provisioned", missing=" and ".join(missing))] if missing else []
 
 
 def _current(state: Mapping[str, Any]) -> dict[str, Any] | None:

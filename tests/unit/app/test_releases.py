@@ -174,3 +174,18 @@ def test_all_errors_of_source_and_environment_come_at_once(tmp_path: Path) -> No
     codes = {finding.code for finding in caught.value.findings}
     assert {"source_kind", "app_name_invalid", "env_name_invalid", "health_path_invalid"} <= codes
     assert str(caught.value).startswith("4 problems, nothing was changed:")
+
+
+def test_a_host_that_was_never_provisioned_is_refused_and_only_warned_about_in_check_mode(tmp_path: Path) -> None:
+    root = tmp_path / "app"
+    root.mkdir()
+    (root / "uv.lock").write_text("version = 1\n")
+    info = {"host": {"provisioned": False, "uv_version": ""}}
+    with pytest.raises(DeploymentError) as caught:
+        deployment(SETTINGS, ENV, {"path": str(root)}, info, cache=str(tmp_path / "cache"))
+    assert "host_not_provisioned" in {finding.code for finding in caught.value.findings}
+    assert "the redirect table (pyfleet-redirect.service) and uv (app_uv_executable)" in str(caught.value)
+    made = deployment(SETTINGS, ENV, {"path": str(root)}, info, cache=str(tmp_path / "cache"), check_mode=True)
+    assert "host_not_provisioned" in {warning["code"] for warning in made.plan["warnings"]}
+    info = {"host": {"provisioned": True, "uv_version": "0.13.8"}}
+    deployment(SETTINGS, ENV, {"path": str(root)}, info, cache=str(tmp_path / "cache"))
