@@ -29,6 +29,8 @@ SO_MARK: int = getattr(socket, "SO_MARK", 36)
 
 # How long a wait between two attempts may be before the unit is looked at again, in seconds.
 ALIVE_INTERVAL = 0.5
+# How often the listeners are looked at while they are missing, in seconds: reading two files of /proc.
+LISTEN_INTERVAL = 0.1
 # An answer's head may not be longer than this, in bytes; what a body is worth reading so that the server can finish.
 HEAD_LIMIT = 65536
 BODY_LIMIT = 262144
@@ -216,6 +218,7 @@ class _Check:
         self.probe = probe
         self.log: list[str] = []
         self.statuses: dict[str, int | str] = {}
+        self.heard: list[Listener] = []
         self.last = _Round(verdict=health.not_listening(request.port))
 
     def _elsewhere(self, pids: Sequence[int]) -> list[str]:
@@ -226,7 +229,7 @@ class _Check:
     def _listeners(self) -> tuple[_Round, list[Listener]]:
         request = self.request
         wanted = [request.port, *request.also]
-        found = self.listeners(wanted)
+        found = self.heard = self.listeners(wanted)
         pids: list[int] = []
         foreign: list[Listener] = []
         if request.unit:
@@ -265,6 +268,12 @@ class _Check:
                 seen.failures[path] = status
         return seen.ok
 
+    def appeared(self) -> bool:
+        """Whether the listeners that the last round missed are there now: the next round need not wait for its time."""
+        if not self.last.verdict or self.listeners([self.request.port, *self.request.also]) == self.heard:
+            return False
+        return not self._listeners()[0].verdict
+
     def ended(self) -> str:
         return self.alive() if self.alive is not None else ""
 
@@ -276,14 +285,18 @@ def _unit_ended(unit: str) -> str:
         return ""  # no systemd to ask: the listeners decide
 
 
-def _wait(check: _Check, until: float, now: Callable[[], float], sleep: Callable[[float], None]) -> str:
-    """Wait in small steps; returns early, and why, when the unit ended."""
+def _wait(check: _Check, until: float, now: Callable[[], float], sleep: Callable[[float], None]) -> tuple[str, bool]:
+    """Wait in small steps; returns early when the unit ended (and why), or when missing listeners appeared (True)."""
+    reason, look_again = "", now()
     while True:
-        reason = check.ended()
+        if now() >= look_again:
+            reason, look_again = check.ended(), now() + ALIVE_INTERVAL
         remaining = until - now()
         if reason or remaining <= 0:
-            return reason
-        sleep(min(ALIVE_INTERVAL, remaining))
+            return reason, False
+        if check.appeared():
+            return "", True
+        sleep(min(LISTEN_INTERVAL if check.last.verdict else ALIVE_INTERVAL, remaining))
 
 
 def schedule_line(request: CheckRequest, attempts: int, elapsed: float) -> str:
@@ -330,12 +343,14 @@ def run_check(
     for position, second in enumerate(schedule):
         if position + 1 < len(schedule) and start + schedule[position + 1] <= now():
             continue  # a slow answer took this attempt's time
-        reason = _wait(check, start + second, now, sleep)
-        if reason:
-            break
-        attempts += 1
-        ok = check.attempt(deadline - now())
-        if ok:
+        early = True
+        while early and not ok:  # beyond the schedule only when something came to listen
+            reason, early = _wait(check, start + second, now, sleep)
+            if reason:
+                break
+            attempts += 1
+            ok = check.attempt(deadline - now())
+        if ok or reason:
             break
     elapsed = now() - start
     if ok:

@@ -165,7 +165,24 @@ def test_e5_slow_start_passes_within_the_deadline() -> None:
     host.starts_at = 20
     result = host.check(CheckRequest(8080, schedule=[0, 1, 3, 7, 15, 30, 60]))
     assert result.ok
-    assert (result.attempts, result.elapsed) == (6, 30)
+    assert result.attempts == 6
+    assert result.elapsed == pytest.approx(20, abs=0.11), "it need not wait for the attempt at 30"
+
+
+def test_e5_after_it_listens_attempts_follow_the_schedule_again() -> None:
+    host = Host([listening()], {"/": 503})
+    host.starts_at = 2
+    result = host.check(CheckRequest(8080, schedule=[0, 1, 3, 7], accept="200"))
+    assert not result.ok
+    assert result.attempts == 5, "0, 1, one at 2 because something came to listen, 3, 7"
+    assert result.elapsed == pytest.approx(7, abs=0.11)
+
+
+def test_e5_a_listener_that_does_not_count_brings_no_attempt_forward() -> None:
+    host = Host([listening(address="127.0.0.1")], {})
+    host.starts_at = 2
+    result = host.check(CheckRequest(8080, schedule=[0, 1, 3, 7], unit=UNIT))
+    assert (result.ok, result.attempts) == (False, 4)
 
 
 def test_e5_failure_shows_the_schedule() -> None:
