@@ -368,7 +368,8 @@ class Releases:
         removed = [path for path in (layout.folder, layout.settings) if os.path.isdir(path)]
         user = self.module.params["user"] or f"app-{layout.name}"
         home_stays = not self.module.params["remove_home"] and os.path.isdir(layout.home)
-        if home_stays and os.listdir(layout.folder) == [os.path.basename(layout.home)]:
+        names = os.listdir(layout.folder) if os.path.isdir(layout.folder) else []
+        if home_stays and names == [os.path.basename(layout.home)]:
             removed.remove(layout.folder)
         if self.check or not removed:
             return {"changed": bool(removed), "removed": removed}
@@ -380,14 +381,14 @@ class Releases:
             )
         Redirect(layout.config).clear(layout.name)
         shutil.rmtree(layout.settings, ignore_errors=True)
-        for name in os.listdir(layout.folder):
+        for name in names:
             path = os.path.join(layout.folder, name)
             if path == layout.home and home_stays:
                 continue
             shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
         shutil.rmtree(f"/var/cache/app-{layout.name}", ignore_errors=True)
         if not home_stays:
-            os.rmdir(layout.folder)
+            shutil.rmtree(layout.folder, ignore_errors=True)
             with contextlib.suppress(KeyError):
                 if pwd.getpwnam(user).pw_dir == layout.home:  # a user of ours, not one that app_user named
                     subprocess.run(["userdel", user], capture_output=True, check=False)

@@ -35,6 +35,7 @@ class Application:
         self.name = name
         self.source = source
         self.limit = limit
+        self.deployed_on = limit
         self.env: dict[str, Any] = dict(TINY)
         self.variables: dict[str, Any] = {"app_switch": "side_by_side", "app_drain_seconds": 2, "app_stop_seconds": 5}
         self.port = 8080
@@ -149,7 +150,7 @@ def make_app(provisioned: Bed, locked_apps: Callable[[str], pathlib.Path], tmp_p
 
     yield make
     for application in made:
-        application.play("remove", variables={"app_remove_home": True}).succeeded()
+        application.play("remove", variables={"app_remove_home": True}, limit=application.deployed_on).succeeded()
 
 
 @pytest.fixture
