@@ -146,7 +146,7 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.pyfleet.runtime.plugins.module_utils import process
+from ansible_collections.pyfleet.runtime.plugins.module_utils import bytecode, process
 from ansible_collections.pyfleet.runtime.plugins.module_utils.redirect import Redirect, RedirectError
 from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import (
     BUILDING,
@@ -205,6 +205,7 @@ class Releases:
                     f"The release cannot be unpacked: {error}\nRule: a release needs room below {self.layout.root} and "
                     f"{self.layout.config}.\nNext step: {step} these folders, then deploy again."
                 )
+            bytecode.carry(self.layout, Description(**description), process.find_account(str(description["user"])))
         return {"changed": True, "diff": self._diff(after={self.release: "prepared"})}
 
     def _user(self, name: str) -> tuple[int, int]:
