@@ -409,6 +409,16 @@ VERDICTS: tuple[tuple[str, Verdict], ...] = (
         ),
     ),
     (
+        r"Python installation is missing `?distutils|missing the `?distutils",
+        Verdict(
+            "python_incomplete",
+            "The distribution's Python lacks distutils, without which uv cannot use it.",
+            "C5: uv chooses among the Pythons of the host that it can use",
+            "Add that version to python_versions and run the provision playbook (the role python adds the package "
+            "python3-distutils), or ask for another version.",
+        ),
+    ),
+    (
         r"No interpreter found|No download found for request|is not a valid Python (?:download )?request"
         r"|Failed to inspect Python interpreter"
         r"|Python interpreter not found|python-build-standalone|Failed to (?:download|fetch).*cpython-",
@@ -562,7 +572,7 @@ def error_words(stderr: str, lines: int = 60) -> str:
     """Returns uv's own error text: from its first `error:` line on, without progress lines, at most `lines` lines."""
     rows = stderr.strip().splitlines()
     for number, row in enumerate(rows):
-        if re.match(r"\s*(?:error:|×|The lockfile|Unable to find)", row):
+        if re.match(r"\s*(?:error:|×|The lockfile|Unable to find|warning: Failed to inspect)", row):
             rows = rows[number:]
             break
     if len(rows) > lines:

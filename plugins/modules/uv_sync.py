@@ -460,7 +460,7 @@ class Sync:
 
     def predict(self, reason: str, why: str) -> NoReturn:
         """Ends check mode where what the sync needs is made by a step that check mode did not carry out."""
-        self.result.update(changed=True, reason=reason, msg=why)
+        self.result.update(changed=True, reason=reason, msg=f"check mode can say more once {why}")
         if self.module._diff:
             after = f"(packages are known once {why})\n"
             self.result["diff"] = {
@@ -730,7 +730,7 @@ class Sync:
             )
         else:
             verdict = uv.classify_failure(done.stderr)
-        if self.check and verdict.reason == "python_not_found" and downloads_allowed:
+        if self.check and verdict.reason in ("python_not_found", "python_incomplete") and downloads_allowed:
             self.predict("python_missing", "the Python that the project asks for is on this host")
         raise uv.UvError(
             verdict.reason,

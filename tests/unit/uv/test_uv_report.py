@@ -140,6 +140,11 @@ def test_b4_uvs_own_words_begin_at_its_error(version: str) -> None:
         ("error: Failed to read `…`\n  cause: Hash mismatch for `toya==1.1.0`", "hash_mismatch"),
         ("error: failed to create directory `/srv/x/.venv`: Permission denied (os error 13)", "permission_denied"),
         ("error: No `pyproject.toml` found in current directory or any parent directory", "project_missing"),
+        (
+            "warning: Failed to inspect Python interpreter\n  cause: Python installation is missing `distutils`, which is required\n"
+            "error: No interpreter found for Python >=3.9",
+            "python_incomplete",
+        ),
         ("× No solution found when resolving dependencies:", "unsatisfiable"),
         ("something new", "sync_failed"),
     ],
