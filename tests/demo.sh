@@ -9,8 +9,8 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 export PATH="$root/.venv/bin:$PATH"
-run=.work/hosts/demo
-application=.work/demo/fastapi
+run="$root/.work/hosts/demo"
+application="$root/.work/demo/fastapi"
 
 say() { printf '\n== %s\n' "$*"; }
 

@@ -156,8 +156,12 @@ _GIT_KEPT = {"GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "
 def _tracked(root: Path, exclude: list[str]) -> list[str]:
     """Lists what belongs to the application: git itself reads the ignore files, also where there is no repository."""
     patterns = [f"--exclude={pattern}" for pattern in exclude]
-    inside = _git("rev-parse", "--is-inside-work-tree", cwd=root)
-    if inside.returncode == 0:
+    # A folder that the repository around it ignores (build output, say) stands for itself.
+    inside = (
+        _git("rev-parse", "--is-inside-work-tree", cwd=root).returncode == 0
+        and _git("check-ignore", "--quiet", ".", cwd=root).returncode != 0
+    )
+    if inside:
         listing = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard", *patterns, cwd=root)
     else:
         with tempfile.TemporaryDirectory() as scratch:
@@ -177,7 +181,7 @@ def _tracked(root: Path, exclude: list[str]) -> list[str]:
             names.update(f"{prefix}/{inner}" for inner in _tracked(path, exclude))
         elif path.is_symlink() or path.exists():  # git also lists what was deleted and not yet committed
             names.add(name)
-    if exclude and inside.returncode == 0:  # --exclude does not apply to files that git tracks
+    if exclude and inside:  # --exclude does not apply to files that git tracks
         dropped = _git("ls-files", "-z", "--cached", "--ignored", *patterns, cwd=root)
         names -= set(os.fsdecode(dropped.stdout).split("\0"))
     return sorted(names)

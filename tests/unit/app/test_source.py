@@ -124,6 +124,13 @@ def test_a_directory_in_git_has_the_last_commit_that_touched_it(app: Path, tmp_p
     assert dirty.commit == dirty.digest[:40]
 
 
+def test_a_folder_that_the_repository_around_it_ignores_stands_for_itself(app: Path, tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    write(tmp_path, **{".gitignore": "/app\nuv.lock\n"})
+    write(app, **{".gitignore": "*.sh\n"})
+    assert set(members(resolve({"path": "app"}, tmp_path))) == {".gitignore", "README", "src/main", "uv.lock"}
+
+
 def test_a_deleted_file_that_git_still_lists_is_no_error(app: Path, tmp_path: Path) -> None:
     git(app, "init", "-q")
     git(app, "add", ".")
