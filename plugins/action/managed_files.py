@@ -13,6 +13,8 @@ from typing import Any
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.pyfleet.runtime.plugins.module_utils.set_state import settled
+
 try:
     from ansible.template import trust_as_template
 except ImportError:  # ansible-core 2.18, where every text is a template
@@ -29,6 +31,7 @@ class ActionModule(ActionBase):
         variables = task_vars if task_vars is not None else {}
         result: dict[str, Any] = super().run(tmp, variables)
         arguments = dict(self._task.args)
+        known = arguments.pop("known", None)
         files = arguments.get("files") or []
         if isinstance(files, Mapping) or not isinstance(files, (list, tuple)):
             raise AnsibleActionFail("files is not a list. Next step: write one entry per file, each with a path.")
@@ -43,6 +46,9 @@ class ActionModule(ActionBase):
                     [f"Set {arguments.get('set', '')}: {count} on the controller, nothing was changed:", *problems]
                 )
             )
+        if settled(arguments, known):
+            nothing: dict[str, Any] = {"changes": [], "commands": [], "skipped": [], "backups": []}
+            return {**result, **nothing, "changed": False, "daemon_reloaded": False}
         result.update(
             self._execute_module(
                 module_name="pyfleet.runtime.managed_files", module_args=arguments, task_vars=variables

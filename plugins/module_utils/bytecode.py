@@ -50,7 +50,7 @@ def carry(layout: Layout, new: Description, account: process.Account, cache: str
     venvs = [os.path.join(place, ".venv") for place in places]
     own = os.path.abspath(layout.root).split(os.sep)[1]
     try:
-        same = filecmp.cmp(*(os.path.join(place, "uv.lock") for place in places), shallow=False)
+        same = filecmp.cmp(os.path.join(places[0], "uv.lock"), os.path.join(places[1], "uv.lock"), shallow=False)
         if not same or not os.path.isdir(caches[0] + venvs[0]) or os.path.lexists(caches[1]):
             return False
         done = process.run(

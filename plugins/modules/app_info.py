@@ -66,6 +66,11 @@ app:
   returned: always
   type: dict
   sample: {"current": "0123456789ab", "previous": null, "running": ["0123456789ab"], "port": 18080}
+files:
+  description: The application's unit files as they are, for the option O(pyfleet.runtime.managed_files#module:known).
+  returned: always
+  type: dict
+  sample: {"/etc/systemd/system/app-shop.target": {"sha256": "…", "mode": 420, "uid": 0, "gid": 0}}
 """
 
 import glob
@@ -73,15 +78,15 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.pyfleet.runtime.plugins.module_utils import sockets
+from ansible_collections.pyfleet.runtime.plugins.module_utils import set_state, sockets
 from ansible_collections.pyfleet.runtime.plugins.module_utils.lock import read_packages
 from ansible_collections.pyfleet.runtime.plugins.module_utils.redirect import Redirect, RedirectError
 from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import Description, Layout, State
-from ansible_collections.pyfleet.runtime.plugins.module_utils.switch import probe_release
 from ansible_collections.pyfleet.runtime.plugins.module_utils.systemd import Systemd, is_booted
 
 
@@ -91,7 +96,10 @@ def pythons(python_dir: str) -> list[dict[str, Any]]:
     for path in sorted(glob.glob("/usr/bin/python[0-9].[0-9]*") + glob.glob("/usr/local/bin/python[0-9].[0-9]*")):
         if not re.search(r"/python\d\.\d+\Z", path):
             continue
-        answer = _output([path, "-c", "import platform; print(platform.python_version())"])
+        if os.path.realpath(path) == os.path.realpath(sys.executable):
+            answer = platform.python_version()  # it is the one that runs this
+        else:
+            answer = _output([path, "-c", "import platform; print(platform.python_version())"])
         if answer:
             found.append({"version": answer, "path": path, "managed": False})
     for folder in sorted(glob.glob(os.path.join(python_dir, "cpython-[0-9]*"))):
@@ -169,6 +177,8 @@ def app_state(module: AnsibleModule, layout: Layout) -> dict[str, Any]:
         leads_to = Redirect(module.params["config"]).current().get(description.public_port, description.public_port)
         result["serving"] = current in result["running"] and leads_to == description.port
         if module.params["health"] and current in result["running"]:
+            from ansible_collections.pyfleet.runtime.plugins.module_utils.switch import probe_release
+
             check = probe_release(layout, description, attempts=[0.0])
             result["health"] = {"ok": check.ok, "log": check.log + check.failure}
     return result
@@ -219,7 +229,7 @@ def main() -> None:
         module.fail_json(
             msg=f"The state of the application {name} cannot be read: {error}\nNext step: restore or remove the file."
         )
-    module.exit_json(changed=False, host=host, app=app)
+    module.exit_json(changed=False, host=host, app=app, files=set_state.look(f"app-{name}") if name else {})
 
 
 if __name__ == "__main__":

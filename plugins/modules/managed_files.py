@@ -134,6 +134,11 @@ options:
     description: Where sets remember what they wrote.
     type: path
     default: /var/lib/pyfleet/sets
+  known:
+    description:
+      - What C(app_info) saw of the set's files (its return value C(files)) earlier in the same play. Where that shows that nothing
+        is to do, the action plugin says so without a round trip to the host. For runs as root.
+    type: dict
 attributes:
   check_mode:
     description: Reports what would change and validates the staged set, without writing to any managed place.
@@ -270,6 +275,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "force": {"type": "bool", "default": False},
     "backup": {"type": "bool", "default": False},
     "state_dir": {"type": "path", "default": "/var/lib/pyfleet/sets"},
+    "known": {"type": "dict"},
 }
 
 
