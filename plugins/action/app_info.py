@@ -13,7 +13,7 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import finding
+from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import finding, render_findings
 
 #: Words by which sudo, su, doas and Ansible's become plugins say that they refuse.
 REFUSALS = (
@@ -49,5 +49,5 @@ class ActionModule(ActionBase):
         if answer.get("failed") and any(refusal in words.lower() for refusal in REFUSALS):
             user = str(self._connection.get_option("remote_user") or "the login user")
             problem = finding("become_refused", variable="ansible_become", value=user, words=words.strip()[:300])
-            answer["msg"] = f"{problem.render()}\nNothing was changed."
+            answer["msg"] = render_findings([problem])
         return {**result, **answer}

@@ -366,7 +366,9 @@ class FileSet:
         check_mode: bool = False,
     ) -> Outcome:
         """Make the set's files exactly these. In check mode nothing is written; the staged set is validated all the same."""
-        with self._locked(check_mode):
+        # Removing a set from a host that never had one leaves no trace either.
+        nothing = not files and not directories and not os.path.isdir(self._state_dir)
+        with self._locked(check_mode or nothing):
             return _Transaction(self, files, directories, force, backup).run(
                 validate, verify, daemon_reload, check_mode
             )
