@@ -41,6 +41,8 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils.systemd import Sys
 
 #: Lines of a failing unit's journal that a failure shows.
 JOURNAL_LINES = 30
+#: For how long a task may run; the health check's deadline is about servers.
+TASK_SECONDS = 24 * 3600.0
 #: Pause between the flip and the first look whether the old release still has connections, in seconds: a packet that was
 #: redirected just before the flip needs to reach its socket.
 SETTLE_SECONDS = 0.2
@@ -133,9 +135,8 @@ class Switch:
         else:
             self._serve(new, old, environment, first_time)
         self._commit(new, old)
-        if not new.task:
-            self._swap_workers(new, old)
-            self._retire(new)
+        self._swap_workers(new, old)
+        self._retire(new)
         self._after_hook("run_succeeded", new, environment)
         self.report.seconds = round(time.monotonic() - started, 2)
         return self.report
@@ -312,14 +313,22 @@ class Switch:
         new.save_port(self.layout, new.public_port)
         self._pre_run_hook(new, environment)
         try:
-            self.systemd.start(unit, timeout=float(new.health.get("deadline") or 3600))
+            self.systemd.start(unit, timeout=TASK_SECONDS)
         except SystemdError:
-            status = self.systemd.state(unit).get("ExecMainStatus") or "unknown"
+            state = self.systemd.state(unit)
+            status = state.get("ExecMainStatus") or "unknown"
+            how = f"signal {status}" if state.get("Result") in ("signal", "core-dump") else f"status {status}"
             journal = self._journal(unit, environment)
+            self.systemd.stop(unit, timeout=new.stop_seconds + 15)
             self.systemd.reset_failed(unit)
-            self._mark_failed(new, f"task ended with status {status}")
+            self._mark_failed(new, f"task ended with {how}")
             self._after_hook("run_failed", new, environment)
-            raise SwitchError(f"The task ended with status {status}.\nRule: D9", [], journal) from None
+            raise SwitchError(
+                f"The task ended with {how}.\nRule: D9: CC_TASK runs CC_RUN_COMMAND once to its end and reports its exit status.\n"
+                "Next step: read its last words, correct it and deploy again.",
+                self.report.log,
+                journal,
+            ) from None
         self.report.changed = True
         self.report.log += ["The task ended with status 0.", *self._journal(unit, environment)]
 
@@ -337,17 +346,21 @@ class Switch:
             ports=sorted({new.public_port, *new.candidates}),
         )
         self.state.save(self.layout.state_file)
-        if not new.task:
-            if (
-                self.systemd.show([self.layout.target], ["UnitFileState"])[self.layout.target].get("UnitFileState")
-                != "enabled"
-            ):
-                self.systemd.enable(self.layout.target)
-            self.systemd.start(self.layout.target)
+        enabled = self.systemd.show([self.layout.target], ["UnitFileState"])[self.layout.target].get("UnitFileState")
+        if new.task:
+            # What served before this application became a task serves no more, nor after a reboot.
+            if enabled == "enabled":
+                self.systemd.disable(self.layout.target)
+            self.redirect.clear(self.layout.name)
+            return
+        if enabled != "enabled":
+            self.systemd.enable(self.layout.target)
+        self.systemd.start(self.layout.target)
 
     def _swap_workers(self, new: Description, old: Description | None) -> None:
         """Stops every other release's workers before this one's start: two generations never work the same queue (D7)."""
-        wanted = [self.layout.worker_unit(new.release, int(worker["index"])) for worker in new.workers]
+        workers = [] if new.task else new.workers
+        wanted = [self.layout.worker_unit(new.release, int(worker["index"])) for worker in workers]
         others = [
             unit for unit in self.systemd.list_units(f"app-{self.layout.name}-worker@*.service") if unit not in wanted
         ]

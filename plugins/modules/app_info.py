@@ -141,7 +141,7 @@ def other_apps(root: str, config: str, own: str) -> dict[str, Any]:
         layout = Layout(name, root, config)
         current = layout.linked("current")
         description = Description.load(layout, current) if current else None
-        if description:
+        if description and not description.task:
             result[name] = {"ports": sorted({description.public_port, *description.candidates})}
     return result
 
@@ -175,7 +175,8 @@ def app_state(module: AnsibleModule, layout: Layout) -> dict[str, Any]:
         result["packages"] = read_packages(os.path.join(layout.release(current), description.project_root, "uv.lock"))
         result["environment_names"] = description.environment_names
         leads_to = Redirect(module.params["config"]).current().get(description.public_port, description.public_port)
-        result["serving"] = current in result["running"] and leads_to == description.port
+        # A task that ended well has done all it is for (D9).
+        result["serving"] = description.task or (current in result["running"] and leads_to == description.port)
         if module.params["health"] and current in result["running"]:
             from ansible_collections.pyfleet.runtime.plugins.module_utils.switch import probe_release
 

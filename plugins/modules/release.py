@@ -407,9 +407,10 @@ class Releases:
 
     def _forget(self, release: str) -> None:
         shutil.rmtree(self.layout.release(release), ignore_errors=True)
-        for folder in glob.glob(f"{self.layout.release_settings(release)}*"):
-            shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(f"/var/cache/app-{self.layout.name}/{release}", ignore_errors=True)
+        # workers have folders of their own, named after the release, a colon and their number
+        for folder in (self.layout.release_settings(release), f"/var/cache/app-{self.layout.name}/{release}"):
+            for each in glob.glob(f"{folder}*"):
+                shutil.rmtree(each, ignore_errors=True)
 
     def _diff(self, *, after: dict[str, Any] | None = None, current: str | None = None) -> dict[str, str]:
         """Releases and the current one, before and after."""

@@ -43,6 +43,9 @@ class FakeSystemd:
         prefixes = [pattern.partition("*")[0] for pattern in patterns]
         return sorted(unit for unit in self.running if any(unit.startswith(prefix) for prefix in prefixes))
 
+    def disable(self, *units: str) -> None:
+        self.events += [f"disable {unit}" for unit in units]
+
     def start(self, *units: str, timeout: float | None = None) -> None:
         self.events += [f"start {unit}" for unit in units]
         self.running |= set(units)
@@ -73,6 +76,10 @@ class FakeRedirect:
         if self.broken:
             raise RedirectError("nft refused")
         self.events.append(f"flip {public} {port}")
+        return True
+
+    def clear(self, app: str) -> bool:
+        self.events.append(f"clear {app}")
         return True
 
 
@@ -282,3 +289,22 @@ def test_a_port_of_somebody_else_is_named_before_anything_starts(world: World, m
 def test_a_release_that_does_not_exist_is_named(world: World) -> None:
     with pytest.raises(SwitchError, match="There is no release 222222222222"):
         world.switch().activate("2" * 12)
+
+
+def test_d9_an_application_that_becomes_a_task_serves_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path, monkeypatch, workers=[{"index": 0, "restart": "no", "delay": 1}])
+    world.serving(OLD, 18080)
+    world.systemd.running.add(f"app-shop-worker@{OLD}:0.service")
+    path = Path(world.layout.release_settings(NEW), "release.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "task": True}))
+    world.switch().activate(NEW)
+    assert world.events == [
+        "hook migrate",
+        f"start app-shop-task@{NEW}.service",
+        "disable app-shop.target",
+        "clear shop",
+        f"stop app-shop-worker@{OLD}:0.service",
+        f"stop {units(OLD)}",
+        "hook cheer",
+    ]
+    assert (world.layout.linked("current"), world.result(NEW)) == (NEW, "good")
