@@ -10,6 +10,7 @@ commands); `public_view` is what may be shown.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import re
 from collections.abc import Iterable, Mapping
@@ -377,7 +378,7 @@ class _Planner:
         available: Iterable[object] | None = None
         if self.host is not None:
             available = entries if isinstance(entries, (list, tuple)) else []
-        return python_version.select(
+        selection = python_version.select(
             self.env.get("CC_PYTHON_VERSION"),
             available,
             _today(self.inputs.get("today")) or datetime.date(1970, 1, 1),
@@ -385,6 +386,14 @@ class _Planner:
             requires=python_version.requires_python(pyproject) if isinstance(pyproject, str) else "",
             pinned=python_version.pinned_version(pinned) if isinstance(pinned, str) else "",
         )
+        # What the project or its environment asks uv for itself stays uv's to read (C5).
+        own = "UV_PYTHON" in self.env or any(
+            "/".join([*folders, ".python-version"]) in self.texts
+            for folders in (root.split("/")[:depth] if root else [] for depth in range(root.count("/") + 2))
+        )
+        if own and not self.env.get("CC_PYTHON_VERSION") and mode == "uv":
+            return dataclasses.replace(selection, request=None)
+        return selection
 
     def _check_network(self, variable: str, run_command: str) -> None:
         what = command.needs_network(run_command)

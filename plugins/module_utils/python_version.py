@@ -320,7 +320,11 @@ def _newest(pythons: list[Python], today: datetime.date, requires: str) -> Pytho
 def _uv_decides(
     known: list[Python] | None, today: datetime.date, requires: str, pinned: str, example: str
 ) -> Selection:
-    """C5 without CC_PYTHON_VERSION: uv decides; the plan says what to expect and what cannot work."""
+    """C5 without CC_PYTHON_VERSION: .python-version, else C1 among what requires-python admits.
+
+    uv on its own would take any managed version before one of the distribution, so that a version added to the shelf for one
+    application would change the Python of another: C1's choice is asked for by name instead.
+    """
     if known is None:
         return Selection(None, None, "uv", ())
     threes = [one for one in known if one.release[0] == 3]
@@ -342,9 +346,8 @@ def _uv_decides(
         if best is None:
             return Selection(None, None, "uv", ())
         return _selected(None, best, [], today, ".python-version asks for it", ".python-version")
-    # uv takes managed versions before those of the distribution, the newest first.
-    best = max(fitting, key=lambda one: (not one.installable, one.managed, one.release))
-    return _selected(None, best, [], today, "requires-python leads uv to it", "requires-python")
+    newest = _newest(fitting, today, requires) or fitting[0]
+    return _selected(newest.minor, newest, [], today, "the host has no supported one that fits", "requires-python")
 
 
 def _selected(

@@ -100,7 +100,7 @@ def decide_ports(
 
 
 def _gap(variable: str, value: str, last_gap: float | None, code: str, secrets: Sequence[str]) -> Finding:
-    last = f" (last time {last_gap:.1f} s)" if last_gap is not None else ""
+    last = f" (last time {last_gap:g} s)" if last_gap is not None else ""
     return finding(code, variable, show(variable, value, secrets), last=last)
 
 

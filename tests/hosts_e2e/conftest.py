@@ -17,10 +17,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.pyfleet.runtime.tests.hosts.machine import CHECKOUT
-from ansible_collections.pyfleet.runtime.tests.testbed import Bed, BedHost, Played
+from ansible_collections.pyfleet.runtime.tests.testbed import Bed, BedHost, Played, bed, python_mirror  # noqa: F401
 from ansible_collections.pyfleet.runtime.tests.tools.prepare_app import prepare
-
-pytest_plugins = ["ansible_collections.pyfleet.runtime.tests.testbed"]
 
 FIXTURES = CHECKOUT / "tests" / "fixtures" / "apps"
 #: The tiny fixture reads PORT in its code, so its switch is side by side only when the variable says so.
@@ -30,8 +28,8 @@ TINY = {"CC_PYTHON_UV_RUN_COMMAND": "uv run python server.py", "CC_HEALTH_CHECK_
 class Application:
     """One application on one host (or several), deployed by the playbooks a user runs."""
 
-    def __init__(self, bed: Bed, name: str, source: pathlib.Path, limit: str) -> None:
-        self.bed = bed
+    def __init__(self, on: Bed, name: str, source: pathlib.Path, limit: str) -> None:
+        self.bed = on
         self.name = name
         self.source = source
         self.limit = limit
@@ -115,7 +113,7 @@ class Application:
 
 
 @pytest.fixture(scope="session")
-def provisioned(bed: Bed) -> Bed:
+def provisioned(bed: Bed) -> Bed:  # noqa: F811 - the fixture
     """The hosts, provisioned as a user does it."""
     bed.play("playbooks/provision.yml").succeeded()
     return bed

@@ -263,7 +263,7 @@ def test_d2_hard_coded_port_is_in_place_with_the_gap_said(plan: Plan) -> None:
         "8080",
     )
     warning = only(result["warnings"], "in_place_gap")
-    assert "1.2 s" in warning["message"]
+    assert "1.25 s" in warning["message"]
     assert "$PORT" in warning["next_step"]
     assert "app_switch: side_by_side" in warning["next_step"]
 

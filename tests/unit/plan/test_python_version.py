@@ -10,6 +10,7 @@ import datetime
 import pytest
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils import python_version
+from ansible_collections.pyfleet.runtime.plugins.module_utils.plan import make_plan
 from ansible_collections.pyfleet.runtime.plugins.module_utils.python_version import select
 
 TODAY = datetime.date(2026, 11, 20)
@@ -103,11 +104,13 @@ def test_c4_only_an_ended_python_is_used_with_a_warning() -> None:
     assert [item.code for item in found.findings] == ["python_support_ended"]
 
 
-def test_c5_uv_decides_without_the_variable() -> None:
+def test_c1_c5_without_the_variable_the_newest_that_fits_is_asked_for() -> None:
+    """uv alone would take the managed 3.12, and with it another version than before somebody added it to the shelf."""
     found = select(None, host("3.11.2", "m3.12.4", "3.13.1"), TODAY, mode="uv", requires=">=3.11")
-    assert found.request is None
     assert found.selected is not None
-    assert found.selected.version == "3.12.4"
+    assert (found.request, found.selected.version) == ("3.13", "3.13.1")
+    older = select(None, host("3.11.2", "m3.12.4", "3.13.1"), TODAY, mode="uv", requires="<3.13")
+    assert older.request == "3.12"
     pinned = select(None, host("3.11.2", "3.13.1"), TODAY, mode="uv", pinned="3.11")
     assert pinned.selected is not None
     assert pinned.selected.version == "3.11.2"
@@ -156,3 +159,31 @@ def test_c5_requires_python_is_read_from_the_project_table_only() -> None:
     assert python_version.requires_python(text) == ">=3.11"
     assert python_version.requires_python("[tool.x]\nrequires-python = '>=2'\n") == ""
     assert python_version.pinned_version("# a\n\ncpython@3.12.4\n") == "3.12.4"
+
+
+@pytest.mark.parametrize(
+    ("files", "env", "request_for_uv"),
+    [
+        ({}, {}, "3.13"),
+        ({".python-version": "pypy@3.11\n"}, {}, None),
+        ({".python-version": "3.11\n"}, {}, None),
+        ({}, {"UV_PYTHON": "3.11"}, None),
+        ({".python-version": "3.11\n"}, {"CC_PYTHON_VERSION": "3.13"}, "3.13"),
+    ],
+)
+def test_c5_what_the_project_asks_uv_for_stays_uvs_to_read(
+    files: dict[str, str], env: dict[str, str], request_for_uv: str | None
+) -> None:
+    plan = make_plan(
+        {
+            "app": {"name": "shop", "root": "/srv/pyfleet/shop", "user": "app-shop"},
+            "env": {"CC_PYTHON_UV_RUN_COMMAND": "uv run server --port $PORT", **env},
+            "source": {"files": ["uv.lock", "pyproject.toml", *files], "texts": files, "commit": "", "digest": ""},
+            "host": {
+                "pythons": [{"version": version, "path": "", "managed": False} for version in ("3.11.2", "3.13.5")]
+            },
+            "today": TODAY.isoformat(),
+        }
+    )
+    assert plan["python"]["request"] == request_for_uv
+    assert plan["build"]["environment"].get("UV_PYTHON") == (request_for_uv or env.get("UV_PYTHON"))
