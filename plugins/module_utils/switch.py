@@ -116,6 +116,8 @@ class Switch:
         self.hook = hook
         self.state = State.load(layout.state_file)
         self.report = Report()
+        #: An earlier attempt with the same release has words of its own, which are not those of this one.
+        self.began = time.time()
 
     # -- the table of contents ---------------------------------------------------------------------------------------------
 
@@ -414,7 +416,7 @@ class Switch:
 
     def _journal(self, unit: str, environment: dict[str, str]) -> list[str]:
         try:
-            lines = self.systemd.journal(unit, JOURNAL_LINES)
+            lines = self.systemd.journal(unit, JOURNAL_LINES, since=self.began)
         except SystemdError as error:
             return [f"(the journal cannot be read: {error})"]
         return self._scrub(lines, environment)

@@ -57,7 +57,7 @@ class FakeSystemd:
     def run_later(self, name: str, seconds: float, argv: list[str]) -> None:
         self.events.append(f"later {seconds:g} {argv[-1]}")
 
-    def journal(self, unit: str, lines: int) -> list[str]:
+    def journal(self, unit: str, lines: int, since: float) -> list[str]:
         return ["last words with s3cr3t-token"]
 
     def reset_failed(self, *units: str) -> None: ...
