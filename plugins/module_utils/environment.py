@@ -316,6 +316,10 @@ def secret_values(env: Mapping[str, str]) -> list[str]:
     return sorted(found, key=lambda text: (-len(text), text))
 
 
+#: Values shorter than this are replaced only as whole words.
+_WORD = 8
+
+
 def scrub(text: str, secrets: Iterable[str]) -> str:
     """The text without any of the secrets, also where they stand URL-encoded or as a JSON string, and without URL credentials."""
     for secret in sorted(set(secrets), key=lambda item: (-len(item), item)):
@@ -328,7 +332,11 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
         except UnicodeEncodeError:
             pass
         for form in sorted(forms, key=len, reverse=True):
-            text = text.replace(form, SCRUBBED)
+            if len(form) < _WORD and form.isalnum():
+                # A short word, such as `exit`, is a secret where it stands alone, not inside of `exited`.
+                text = re.sub(rf"(?<![^\W_]){re.escape(form)}(?![^\W_])", SCRUBBED, text)
+            else:
+                text = text.replace(form, SCRUBBED)
     return _URL_CREDENTIALS.sub(r"\g<1>" + SCRUBBED + "@", text)
 
 

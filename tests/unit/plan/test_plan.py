@@ -579,3 +579,9 @@ def test_catalogue_entries_are_complete(code: str) -> None:
     assert made.to_dict() == findings.from_dict(made.to_dict()).to_dict()
     assert all(made.to_dict().values())
     assert len(made.render().splitlines()) == 5
+
+
+def test_i_a_short_word_is_scrubbed_where_it_stands_alone() -> None:
+    scrubbed = environment.scrub("exited: exit, exit=1, re-exit_exit", ["exit"])
+    assert scrubbed == "exited: ********, ********=1, re-********_********"
+    assert environment.scrub("xlongsecretx", ["longsecret"]) == "x********x"

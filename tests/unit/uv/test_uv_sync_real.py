@@ -334,7 +334,8 @@ def test_i_no_secret_in_the_result(site: Site) -> None:
     assert "token ********" in result["msg"]
     # A short value is no reason to tear holes into everything else.
     assert "exit status 1" in result["msg"]
-    assert result["invocation"]["module_args"]["environment"]["TOKEN"] == "(hidden)"
+    if "invocation" in result:  # ansible-core 2.21 echoes the arguments no more
+        assert result["invocation"]["module_args"]["environment"]["TOKEN"] == "(hidden)"
 
 
 @pytest.mark.rule("H2")
