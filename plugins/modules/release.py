@@ -182,6 +182,10 @@ class Releases:
     def prepared(self) -> dict[str, Any]:
         """Unpacks the source at its final path (contract B9) and writes what the release's units read."""
         if not self.check:
+            if self.layout.linked("current") == self.release:
+                self._fail(
+                    f"{self.release} serves: it is not prepared anew.\nNext step: deploy a changed release, or roll back."
+                )
             payload = json.loads(self.module.params["payload"])
             uid, gid = self._user(str(payload["description"]["user"]))
             self._stop_instance(self.release)
@@ -196,7 +200,7 @@ class Releases:
             try:
                 state.save(self.layout.state_file)
                 self._unpack(uid, gid)
-                self._write_settings(payload)
+                self._write_settings(payload, gid)
             except (OSError, tarfile.TarError) as error:
                 self._forget(self.release)
                 full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -245,20 +249,26 @@ class Releases:
         for folder, _names, _files in os.walk(target):
             os.chown(folder, uid, gid)
 
-    def _write_settings(self, payload: dict[str, Any]) -> None:
+    def _write_settings(self, payload: dict[str, Any], gid: int) -> None:
         folder = self.layout.release_settings(self.release)
         os.mkdir(folder, 0o755)
         environment = os.path.join(folder, "environment")
         write_file(environment, payload["environment"], 0o600)
-        write_file(os.path.join(folder, "run"), payload["run"], 0o755)
+        self._write_script(os.path.join(folder, "run"), payload["run"], gid)
         write_file(os.path.join(folder, "release.json"), json.dumps(payload["description"], indent=1) + "\n", 0o600)
         for index, script in payload["workers"].items():
             worker = f"{folder}:{index}"
             os.mkdir(worker, 0o755)
             for name in ("environment", "port"):
                 os.symlink(os.path.join("..", self.release, name), os.path.join(worker, name))
-            write_file(os.path.join(worker, "run"), script, 0o755)
+            self._write_script(os.path.join(worker, "run"), script, gid)
         write_file(self.layout.build_environment, payload["build_environment"], 0o600)
+
+    @staticmethod
+    def _write_script(path: str, script: str, gid: int) -> None:
+        """Commands may hold what is nobody else's business: root writes, the application's group runs."""
+        write_file(path, script, 0o750)
+        os.chown(path, 0, gid)
 
     # -- active, rolled back -----------------------------------------------------------------------------------------------
 

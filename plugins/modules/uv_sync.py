@@ -121,10 +121,14 @@ options:
     type: list
     elements: str
   pre_build_hook:
-    description: Shell text run by C(bash -c) before the sync, as the same user in the same environment.
+    description:
+      - Shell text run by C(bash -c) before the sync, as the same user in the same environment.
+      - Default C(CC_PRE_BUILD_HOOK) of O(environment_file), if there is one.
     type: str
   post_build_hook:
-    description: Shell text run by C(bash -c) after the sync.
+    description:
+      - Shell text run by C(bash -c) after the sync.
+      - Default C(CC_POST_BUILD_HOOK) of O(environment_file), if there is one.
     type: str
   hook_directory:
     description: Directory the hooks run in. Default the project.
@@ -400,7 +404,10 @@ class Sync:
         self.check = bool(module.check_mode)
         self.result: dict[str, Any] = {"changed": False, "commands": [], "hooks": [], "dropped": [], "packages": []}
         self.trouble: uv.UvError | None = None
-        given = {**self.from_file(self.options["environment_file"]), **(self.options["environment"] or {})}
+        stored = self.from_file(self.options["environment_file"])
+        for option, name in HOOKS.items():
+            self.options[option] = self.options[option] or stored.get(name)
+        given = {**stored, **(self.options["environment"] or {})}
         self.given, self.findings = app_environment.validate(given)
         self.application: dict[str, Any] | None = self.options["application"]
         application_env: dict[str, str] = {}

@@ -22,19 +22,18 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import (
     from_dict,
     render_findings,
 )
-from ansible_collections.pyfleet.runtime.plugins.module_utils.plan import make_plan
+from ansible_collections.pyfleet.runtime.plugins.module_utils.plan import make_plan, public_view
 from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import GOOD, Description
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.source import Source, SourceError, check, resolve
 
 #: Raised whenever run scripts or units read a release differently, so that a new collection makes new releases.
 RELEASE_FORMAT = 1
-#: Settings of the application that end up inside a release; others act on the host as a whole.
+#: Settings of the application that end up inside a release; others act on the host as a whole, or differ between hosts, which
+#: all give a release the same id so that a rollback can name it for a fleet.
 RELEASE_SETTINGS = (
     "name", "public_port", "port", "release_ports", "switch", "health_deadline", "health_accept_2xx", "drain_seconds",
-    "stop_seconds", "user", "root", "instance_number", "build",
+    "stop_seconds", "user", "root", "build",
 )  # fmt: skip
-#: Parts of the plan that nothing shows: they hold the environment's values, or hooks that may.
-HIDDEN = ("environment",)
 
 
 class DeploymentError(Exception):
@@ -59,13 +58,11 @@ class Deployment:
 
     def public(self) -> dict[str, Any]:
         """The result that Ansible may show."""
-        plan = {name: value for name, value in self.plan.items() if name not in HIDDEN}
-        plan["build"] = {name: value for name, value in plan["build"].items() if name not in HIDDEN}
         return {
             "release": self.release,
             "action": self.action,
             "commit": self.source.commit,
-            "plan": plan,
+            "plan": public_view(self.plan),
             "packages": self.package_changes(),
             "environment_changes": self.environment_changes(),
             "source": {"origin": self.source.origin, "digest": self.source.digest, "bytes": self.source.size},
@@ -90,7 +87,10 @@ class Deployment:
         lines += [f"  release   {self.release}" + (f" (serving now: {current})" if current else " (the first one)")]
         lines += [f"  source    {self.source.origin}, commit {self.source.commit}, {self.source.size} bytes to upload"]
         lines += [f"  {line}" for line in self.plan["summary"]]
-        for title, changes in (("packages", self.package_changes()), ("environment", self.environment_changes())):
+        for title, changes in (
+            ("packages in uv.lock", self.package_changes()),
+            ("environment", self.environment_changes()),
+        ):
             lines += ["", f"  {title} against the serving release:" if current else f"  {title}:"]
             lines += [f"    {change}" for change in changes] or ["    no change"]
         return "\n".join(lines)
@@ -227,11 +227,9 @@ def _current(state: Mapping[str, Any]) -> dict[str, Any] | None:
 def decide(state: Mapping[str, Any], release: str) -> str:
     """What is left to do on a host for `release` to serve: a key of `ACTIONS`."""
     result = ((state.get("releases") or {}).get(release) or {}).get("result")
-    if result != GOOD:
-        return "build"
-    if state.get("current") != release:
-        return "switch"
-    return "none" if state.get("serving") else "restart"
+    if state.get("current") == release:  # never built anew under its clients, whatever the state file says
+        return "none" if result == GOOD and state.get("serving") else "restart"
+    return "switch" if result == GOOD else "build"
 
 
 def release_id(settings: Mapping[str, Any], env: Mapping[str, Any], source: Source) -> str:

@@ -102,7 +102,8 @@ def test_pruning_keeps_the_newest_good_ones_and_whatever_is_protected() -> None:
         ({"releases": {A: {"result": "good"}}, "current": B}, "switch"),
         ({"releases": {A: {"result": "good"}}, "current": A, "serving": True}, "none"),
         ({"releases": {A: {"result": "good"}}, "current": A, "serving": False}, "restart"),
-        ({"releases": {A: {"result": "building"}}, "current": A, "serving": True}, "build"),
+        ({"releases": {A: {"result": "building"}}, "current": A, "serving": True}, "restart"),
+        ({"releases": {}, "current": A, "serving": True}, "restart"),
     ],
 )
 def test_what_is_left_to_do(state: dict[str, Any], expected: str) -> None:
@@ -115,7 +116,9 @@ def source(digest: str = "1" * 64, commit: str = "c0ffee") -> Source:
 
 def test_the_id_depends_on_source_commit_environment_and_settings_only() -> None:
     first = release_id(SETTINGS, ENV, source())
-    assert first == release_id({**SETTINGS, "host_name": "web2"}, dict(reversed(ENV.items())), source())
+    assert first == release_id(
+        {**SETTINGS, "host_name": "web2", "instance_number": 7}, dict(reversed(ENV.items())), source()
+    )
     others = {
         release_id(SETTINGS, {**ENV, "TOKEN": "other"}, source()),
         release_id(SETTINGS, ENV, source(digest="2" * 64)),
