@@ -56,7 +56,9 @@ def app_status(app: Mapping[str, Any], name: str) -> list[str]:
     facts = releases.get(current, {})
     unit = (app.get("units") or {}).get(f"app-{name}@{current}.service", {})
     health = app.get("health")
-    if not app.get("serving"):
+    if app.get("task"):
+        verdict = "a task, which ran to its end"
+    elif not app.get("serving"):
         verdict = "DOWN, the unit is " + str(unit.get("active") or "not loaded")
     elif health is None:
         verdict = "not asked"

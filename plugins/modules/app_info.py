@@ -175,6 +175,7 @@ def app_state(module: AnsibleModule, layout: Layout) -> dict[str, Any]:
         result["packages"] = read_packages(os.path.join(layout.release(current), description.project_root, "uv.lock"))
         result["environment_names"] = description.environment_names
         leads_to = Redirect(module.params["config"]).current().get(description.public_port, description.public_port)
+        result["task"] = description.task
         # A task that ended well has done all it is for (D9).
         result["serving"] = description.task or (current in result["running"] and leads_to == description.port)
         if module.params["health"] and current in result["running"]:

@@ -285,6 +285,8 @@ def test_d9_task_runs_once_and_reports_its_status(make_app: Maker) -> None:
     host.wait_until("! systemctl list-units --plain --no-legend --state=running 'app-chore*.service' | grep -q .")
     assert host("nft list map inet pyfleet public | grep -c 8070 || true") == "0"
 
+    assert "chore: a task, which ran to its end" in app.play("status", env).succeeded().output
+
     # it has run: nothing to do
     again = app.deploy(env, variables={"app_health_deadline": 1}).succeeded()
     assert again.changed == 0
