@@ -57,7 +57,7 @@ def test_i_no_secret_on_screen_on_the_host_or_in_a_release(app: Application) -> 
     # A release that prints its secrets and dies: its last words are shown, without them.
     app.change("2.0.0")
     dying = {**env, "CC_PYTHON_UV_RUN_COMMAND": "env; exit 3", "CC_RUN_FAILED_HOOK": hook}
-    failed = app.deploy(dying, verbosity=4, diff=True, variables={"app_health_deadline": 3}).failed()
+    failed = app.deploy(dying, verbosity=4, diff=True, variables={"app_health_deadline": 10}).failed()
     screen += failed.output
     screen += app.deploy({**dying, "CC_PRE_RUN_HOOK": f"{hook}; exit 1"}, verbosity=4).failed().output
     screen += app.deploy({**dying, "CC_PRE_BUILD_HOOK": f"{hook}; exit 1"}, verbosity=4).failed().output

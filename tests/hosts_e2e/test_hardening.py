@@ -58,7 +58,7 @@ def test_the_sandbox_can_be_widened_and_switched_off(make_app: Maker) -> None:
     app.host("mkdir -p /srv/uploads && chmod 1777 /srv/uploads")
     command = "touch /srv/uploads/$APP_ID && exec python server.py"
     app.env["CC_PYTHON_UV_RUN_COMMAND"] = command
-    app.variables["app_health_deadline"] = 4
+    app.variables["app_health_deadline"] = 10
     app.deploy().failed()
     app.variables.update(app_writable_paths=["/srv/uploads"], app_unit_lines=["MemoryMax=256M"])
     app.deploy().succeeded()

@@ -41,7 +41,7 @@ def test_ten_side_by_side_deployments_a_failed_one_and_a_rollback_lose_no_reques
     before = app.fingerprint()
     with Load(app.host.url(app.port), tmp_path) as load:
         app.change("3.0")
-        failed = app.deploy({"BEHAVIOUR": "500_on:/health"}, variables={"app_health_deadline": 3}).failed()
+        failed = app.deploy({"BEHAVIOUR": "500_on:/health"}, variables={"app_health_deadline": 10}).failed()
         assert "- GET /health returned 500." in failed.message()
     print(f"a failed deployment under load: {load.requests} requests, {load.failed} failed")
     assert load.failed == 0, load.figures
