@@ -166,8 +166,13 @@ class Switch:
         if (
             self._active(unit) and new.port in new.candidates
         ):  # an interrupted switch: it runs, only the rest is missing
-            self._check(new, environment)
-            self._flip(new)
+            try:
+                self._check(new, environment)
+                self._flip(new)
+            except (SwitchError, RedirectError, SystemdError) as error:
+                if self.layout.linked("current") != new.release:  # what serves stays, however it feels
+                    self._revert(new, None, time.monotonic(), environment)
+                raise SwitchError(str(error), self.report.log, getattr(error, "journal", [])) from error
             return
         port = self._choose_port(new, old)
         new.save_port(self.layout, port)

@@ -240,6 +240,27 @@ def test_an_interrupted_switch_is_completed_without_a_second_start(world: World)
     assert world.layout.linked("current") == NEW
 
 
+def test_e6_an_interrupted_switch_that_turns_out_unhealthy_is_reverted(world: World) -> None:
+    description = Description.load(world.layout, NEW)
+    assert description is not None
+    description.save_port(world.layout, 28080)
+    world.systemd.running.add(units(NEW))
+    world.healthy = False
+    with pytest.raises(SwitchError, match="Health check failed:"):
+        world.switch().activate(NEW)
+    assert units(NEW) not in world.systemd.running
+    assert (world.layout.linked("current"), world.result(NEW)) == (OLD, "failed")
+
+
+def test_what_serves_is_not_stopped_for_a_failed_second_look(world: World) -> None:
+    world.serving(NEW, 28080)
+    world.healthy = False
+    with pytest.raises(SwitchError):
+        world.switch().activate(NEW)
+    assert units(NEW) in world.systemd.running
+    assert world.result(NEW) != "failed"
+
+
 def test_in_place_stops_first_and_measures_the_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(tmp_path, monkeypatch, candidates=[8080], switch="in_place")
     world.serving(OLD, 8080)
