@@ -392,6 +392,7 @@ class Switch:
                 self._stop_later(unit, name, description)
             else:
                 self.systemd.stop(unit, timeout=description.stop_seconds + 15)
+                self.systemd.reset_failed(unit)  # however it ended, it was asked to
         self.report.drained = "draining: " + ", ".join(waiting) if waiting else ""
 
     def _stop_later(self, unit: str, release: str, description: Description) -> None:

@@ -387,9 +387,10 @@ class Releases:
         systemd = Systemd()
         if systemd.state(layout.target).get("LoadState") == "loaded":
             systemd.disable(layout.target)
-            systemd.stop(
-                layout.target, *systemd.list_units(f"app-{layout.name}@*", f"app-{layout.name}-*"), timeout=120
-            )
+            units = [layout.target, *systemd.list_units(f"app-{layout.name}@*", f"app-{layout.name}-*")]
+            systemd.stop(*units, timeout=120)
+            # A server that ends with a status of its own would stay in the list of failed units for ever.
+            systemd.reset_failed(*units)
         Redirect(layout.config).clear(layout.name)
         shutil.rmtree(layout.settings, ignore_errors=True)
         for name in names:
