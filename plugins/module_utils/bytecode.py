@@ -5,7 +5,7 @@
 
 Python compiles whatever a release imports when that release starts for the first time, although a change of code leaves the
 packages as they are: a FastAPI application took 1.6 s to import, 0.4 s with what its predecessor had compiled. Only the
-code of packages and of the standard library is taken over, and only where both releases have the same lock: Python tells
+code of the standard library is taken over, and that of packages where both releases have the same lock: Python tells
 stale code by time and size of the source, which says little about files that come out of an archive. uv links a package's
 files from its cache, so they keep their time from one release to the next; where they do not, Python compiles them anew.
 """
@@ -27,9 +27,9 @@ TIMEOUT = 30.0
 _SCRIPT = r"""
 set -eu
 umask 027
-old=$1 new=$2 old_venv=$3 new_venv=$4 own=$5
+old=$1 new=$2 old_venv=$3 new_venv=$4 own=$5 packages=$6
 mkdir -p -- "$new$new_venv"
-cp -al -- "$old$old_venv/." "$new$new_venv/"
+[ "$packages" = no ] || cp -al -- "$old$old_venv/." "$new$new_venv/"
 for tree in "$old"/*; do
   [ "${tree##*/}" = "$own" ] || cp -al -- "$tree" "$new/"
 done
@@ -50,11 +50,11 @@ def carry(layout: Layout, new: Description, account: process.Account, cache: str
     venvs = [os.path.join(place, ".venv") for place in places]
     own = os.path.abspath(layout.root).split(os.sep)[1]
     try:
-        same = filecmp.cmp(os.path.join(places[0], "uv.lock"), os.path.join(places[1], "uv.lock"), shallow=False)
-        if not same or not os.path.isdir(caches[0] + venvs[0]) or os.path.lexists(caches[1]):
+        same_lock = filecmp.cmp(os.path.join(places[0], "uv.lock"), os.path.join(places[1], "uv.lock"), shallow=False)
+        if not os.path.isdir(caches[0] + venvs[0]) or os.path.lexists(caches[1]):
             return False
         done = process.run(
-            ["sh", "-c", _SCRIPT, "sh", *caches, *venvs, own],
+            ["sh", "-c", _SCRIPT, "sh", *caches, *venvs, own, "yes" if same_lock else "no"],
             cwd="/",
             environment={"PATH": "/usr/bin:/bin"},
             account=account,

@@ -64,11 +64,11 @@ def test_packages_and_the_standard_library_are_linked_the_applications_own_code_
     assert os.path.samefile(host.package, f"{host.cache}/app-shop/{NEW}{packages}")
 
 
-def test_another_lock_takes_nothing_over(tmp_path: Path) -> None:
+def test_with_another_lock_packages_are_compiled_anew(tmp_path: Path) -> None:
     host = Host(tmp_path)
     Path(host.layout.release(NEW), "web", "uv.lock").write_text("sama\n")
-    assert not host.carry()
-    assert host.carried() == []
+    assert host.carry()
+    assert host.carried() == ["usr/lib/python3.11/os.pyc"]
 
 
 @pytest.mark.parametrize("missing", ["link", "lock", "code"])
