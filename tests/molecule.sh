@@ -18,4 +18,9 @@ export MOLECULE_EPHEMERAL_DIRECTORY="$root/.work/molecule/$PYFLEET_TESTBED_RUN"
 # what it remembers of hosts that are gone would keep it from making them again
 [ -e ".work/hosts/$PYFLEET_TESTBED_RUN/state.json" ] || rm -rf "$MOLECULE_EPHEMERAL_DIRECTORY"
 mkdir -p "$MOLECULE_EPHEMERAL_DIRECTORY"
+# the application of the scenario `site`
+if [ ! -e .work/applications/guide-simple/uv.lock ]; then
+  rm -rf .work/applications/guide-simple
+  python tests/tools/prepare_app.py tests/fixtures/apps/guide-simple "$root/.work/applications/guide-simple" >/dev/null
+fi
 exec molecule "$@"
