@@ -5,8 +5,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import pathlib
+import subprocess
+
 import pytest
 
+from ansible_collections.pyfleet.runtime.tests.hosts.machine import CHECKOUT
 from ansible_collections.pyfleet.runtime.tests.hosts.mirror import Mirror
 from ansible_collections.pyfleet.runtime.tests.hosts_e2e.conftest import Maker
 from ansible_collections.pyfleet.runtime.tests.testbed import Bed, Played
@@ -67,6 +72,33 @@ def test_a_version_that_cannot_run_on_the_host_is_refused(provisioned: Bed, pyth
     failed = provision(provisioned, python_mirror.url, "3.13", limit="bookworm1").failed()
     assert "3.13" in failed.message()
     assert provisioned.host("bookworm1")("find /opt/pyfleet/python -name 'cpython-3.13*' 2>/dev/null || true") == ""
+
+
+def test_uv_from_a_file_and_from_a_url_with_checksum(provisioned: Bed, tmp_path: pathlib.Path) -> None:
+    uv = str(CHECKOUT / ".venv" / "bin" / "uv")
+    subprocess.run([uv, "venv", "--quiet", str(tmp_path / "old")], check=True)
+    subprocess.run([uv, "pip", "install", "--quiet", "--python", str(tmp_path / "old"), "uv==0.12.24"], check=True)
+    binary = tmp_path / "old" / "bin" / "uv"
+    digest = hashlib.sha256(binary.read_bytes()).hexdigest()
+    host = provisioned.host("bookworm1")
+    common = {"uv_version": "0.12.24"}
+
+    def provision_uv(**variables: str) -> Played:
+        return provisioned.play("playbooks/provision.yml", {**common, **variables}, limit="bookworm1")
+
+    try:
+        wrong = provision_uv(uv_source="url", uv_url=binary.as_uri(), uv_checksum="sha256:" + "0" * 64).failed()
+        assert digest in wrong.message(), "the checksum that was found is named"
+        assert "uv_checksum" in provision_uv(uv_source="url", uv_url=binary.as_uri()).failed().message()
+        assert host("uv --version").split()[1] == "0.13.8"
+        provision_uv(uv_source="url", uv_url=binary.as_uri(), uv_checksum=f"sha256:{digest}").succeeded()
+        assert host("uv --version").split()[1] == "0.12.24"
+        provisioned.play("playbooks/provision.yml", limit="bookworm1").succeeded()
+        provision_uv(uv_source="file", uv_file=str(binary)).succeeded()
+        assert host("uv --version").split()[1] == "0.12.24"
+        assert provision_uv(uv_source="file", uv_file=str(binary)).succeeded().changed == 0
+    finally:
+        provisioned.play("playbooks/provision.yml", limit="bookworm1").succeeded()
 
 
 def test_uv_upgrades_downgrades_and_serves_on(provisioned: Bed, make_app: Maker) -> None:
