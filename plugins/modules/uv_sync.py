@@ -629,7 +629,8 @@ class Sync:
 
     def plan(self) -> bool:
         """Application mode: makes the plan and takes over its build. Returns whether there is something to sync."""
-        assert self.application is not None
+        if self.application is None:
+            return True
         from ansible_collections.pyfleet.runtime.plugins.module_utils.plan import make_plan, public_view
 
         source = {**(self.application["source"] or {}), **read_source(self.project)}

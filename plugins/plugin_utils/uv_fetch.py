@@ -198,7 +198,7 @@ def _from_index(source: Source, machine: str, folder: Path) -> dict[str, bytes]:
     for command in _commands(machine, requirements, target, bool(source.checksum)):
         shutil.rmtree(target, ignore_errors=True)
         done = subprocess.run(
-            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
         if done.returncode == 0:
             for wheel in target.glob("*.whl"):
@@ -232,7 +232,9 @@ def _commands(machine: str, requirements: Path, target: Path, hashed: bool) -> l
              "--python-platform", f"{machine}-manylinux2014", "--target", str(target), "--requirements", str(requirements)]
         )  # fmt: skip
     for python in dict.fromkeys([sys.executable, shutil.which("python3") or sys.executable]):
-        probe = subprocess.run([python, "-m", "pip", "--version"], stdin=subprocess.DEVNULL, capture_output=True)
+        probe = subprocess.run(
+            [python, "-m", "pip", "--version"], stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
         if probe.returncode == 0:
             commands.append(
                 [python, "-m", "pip", "download", "--quiet", "--no-deps", *hashes, "--only-binary=:all:", "--platform",
