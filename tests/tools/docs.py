@@ -14,6 +14,7 @@ Usage: ``docs.py [--check]``; with ``--check`` nothing is written and the exit s
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import json
 import re
@@ -214,6 +215,33 @@ def messages(entries: Mapping[str, Any]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def verdicts(root: Path) -> list[Any]:
+    """Return what failures of uv mean; empty where there is no such module."""
+    if not (root / "plugins/module_utils/uv.py").exists():
+        return []
+    collections = str(root / ".work" / "collections")
+    if collections not in sys.path:
+        sys.path.insert(0, collections)
+    module = importlib.import_module("ansible_collections.pyfleet.runtime.plugins.module_utils.uv")
+    return [verdict for _pattern, verdict in module.VERDICTS]
+
+
+def build_messages(found: Sequence[Any]) -> str:
+    """Return the section of what ends a build: each verdict by its line; uv's own words follow it in the message."""
+    if not found:
+        return ""
+    lines = ["## Errors of the build", "", "uv's own words stand below each of these lines in the message.", ""]
+    for verdict in found:
+        lines += [
+            f"### {verdict.what}",
+            "",
+            f"- Rule {sentence(verdict.rule)}",
+            f"- Next step: {sentence(verdict.next_step)}",
+        ]
+        lines += [f"- Reason: `{verdict.reason}`", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
 def generated(root: Path) -> dict[Path, str]:
     """Return the text that every generated file must have."""
     found = roles(root)
@@ -224,7 +252,8 @@ def generated(root: Path) -> dict[Path, str]:
     page = root / "docs/troubleshooting.md"
     if entries and page.exists():
         by_hand = page.read_text(encoding="utf-8").partition(MARK)[0].rstrip()
-        texts[page] = f"{by_hand}\n\n{messages(entries)}"
+        parts = [by_hand + "\n", messages(entries), build_messages(verdicts(root))]
+        texts[page] = "\n".join(part for part in parts if part)
     return texts
 
 
