@@ -28,7 +28,7 @@ failed=()
 tests/hosts/hosts.py up --run "$PYFLEET_TESTBED_RUN" || exit 1
 tests/molecule.sh test --all --destroy never --no-command-borders || failed+=(molecule)
 if [ -d tests/hosts_e2e ]; then
-  .venv/bin/python -m pytest -q --durations=10 tests/hosts_e2e || failed+=(hosts_e2e)
+  .venv/bin/python -m pytest -v --tb=short --durations=10 tests/hosts_e2e || failed+=(hosts_e2e)
 fi
 if [ ${#failed[@]} -gt 0 ]; then
   echo "tests on hosts failed: ${failed[*]}" >&2
