@@ -52,6 +52,9 @@ def test_h1_the_fastapi_guides_application_on_all_four_suites(make_app: Maker) -
         assert "fastapi" in names
         assert "iniconfig" not in names, "the dev group stays out of production (B1)"
         assert app.host("ps -o user= -C uvicorn | sort -u") == "app-fast"
+        assert (
+            app.host(f"find /srv/pyfleet/fast/releases -mindepth 1 -not -user app-fast; stat -c %a {venv}/..") == "750"
+        )
     assert sorted(numbers) == ["0", "1", "2", "3"]
 
     app.limit = ",".join(ALL)
