@@ -108,7 +108,7 @@ class Application:
         return self.host(
             f"readlink /srv/pyfleet/{self.name}/current; systemctl show -p MainPID -p NRestarts "
             f"app-{self.name}@$(basename $(readlink /srv/pyfleet/{self.name}/current)).service; "
-            f"nft list map inet pyfleet public; systemctl --failed --no-legend --plain 'app-*'"
+            f"nft list map inet pyfleet public; systemctl list-units --state=failed --no-legend --plain 'app-*'"
         )
 
 
