@@ -107,7 +107,6 @@ class State:
 
     releases: dict[str, dict[str, Any]] = field(default_factory=dict)
     last_gap_seconds: float | None = None
-    instance_number: int | None = None
 
     @classmethod
     def load(cls, path: str) -> State:
@@ -123,7 +122,7 @@ class State:
             return cls()
         if not isinstance(stored, dict) or not isinstance(stored.get("releases"), dict):
             raise ValueError(f"{path} is not a state file of pyfleet")
-        return cls(stored["releases"], stored.get("last_gap_seconds"), stored.get("instance_number"))
+        return cls(stored["releases"], stored.get("last_gap_seconds"))
 
     def save(self, path: str) -> None:
         """Writes the state atomically, readable for everyone: it holds no secret."""
@@ -134,7 +133,6 @@ class State:
         return {
             "releases": self.releases,
             "last_gap_seconds": self.last_gap_seconds,
-            "instance_number": self.instance_number,
         }
 
     def mark(self, release: str, **facts: Any) -> None:

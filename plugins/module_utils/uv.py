@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import Finding
+
 # The first version whose report lists package changes, found by trying the versions of the Python index
 # (tests/fixtures/uv_json holds what 0.7.21, 0.9.18, 0.9.19 and later ones really print).
 MINIMUM_VERSION = "0.9.19"
@@ -543,6 +545,17 @@ def classify_failure(words: str, without: Sequence[str] = ()) -> Verdict:
         if verdict.reason not in without and re.search(pattern, flat):
             return verdict
     return OTHER_FAILURE
+
+
+def environment_error(finding: Finding) -> UvError:
+    """The refusal of an environment (D6), worded by its first finding."""
+    return UvError(
+        "environment_invalid",
+        finding.message,
+        rule=finding.rule,
+        next_step=finding.next_step,
+        facts=[("Variable", "environment: " + finding.variable)],
+    )
 
 
 def index_variable_stem(name: str) -> str:

@@ -54,14 +54,7 @@ class Runner:
     def find(self) -> str:
         """Finds a uv that is new enough and returns its version. Raises UvError."""
         if self.findings:
-            first = self.findings[0]
-            raise uv.UvError(
-                "environment_invalid",
-                first.message,
-                rule=first.rule,
-                next_step=first.next_step,
-                facts=[("Variable", "environment: " + first.variable)],
-            )
+            raise uv.environment_error(self.findings[0])
         path = self.environment["PATH"] + ":" + os.environ.get("PATH", "")
         self.executable = uv.find_executable(self.module.params["executable"], path)
         done = self.run("--version", listed=False)

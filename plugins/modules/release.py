@@ -196,7 +196,6 @@ class Releases:
             facts = {name: description[name] for name in ("commit", "mode", "switch")}
             state.releases.pop(self.release, None)
             state.mark(self.release, result=BUILDING, prepared_at=time.time(), **facts)
-            state.instance_number = payload["instance_number"]
             try:
                 state.save(self.layout.state_file)
                 self._unpack(uid, gid)

@@ -666,14 +666,7 @@ class Sync:
     def execute(self) -> None:
         """Runs hooks and sync, or predicts them."""
         if self.findings:
-            first = self.findings[0]
-            raise uv.UvError(
-                "environment_invalid",
-                first.message,
-                rule=first.rule,
-                next_step=first.next_step,
-                facts=[("Variable", "environment: " + first.variable)],
-            )
+            raise uv.environment_error(self.findings[0])
         if self.trouble is not None:
             raise self.trouble
         account = self.find_account()

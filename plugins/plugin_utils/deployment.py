@@ -130,7 +130,6 @@ class Deployment:
                     for worker in plan["workers"]
                 },
                 "description": dataclasses.asdict(description),
-                "instance_number": self.settings["instance_number"],
             }
         )
 
