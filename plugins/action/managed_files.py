@@ -6,22 +6,16 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
-from ansible.plugins.action import ActionBase
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils.set_state import settled
-
-try:
-    from ansible.template import trust_as_template
-except ImportError:  # ansible-core 2.18, where every text is a template
-    trust_as_template = None
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils.rendering import RenderingAction
 
 
-class ActionModule(ActionBase):
+class ActionModule(RenderingAction):
     """The controller's half of the module of the same name."""
 
     _supports_check_mode = True
@@ -66,7 +60,7 @@ class ActionModule(ActionBase):
         content = ready.get("content")
         if ready.get("src") is not None and content is None and ready.get("encoded") is None:
             try:
-                content = self._render(str(ready["src"]), str(ready.get("path", "")), variables, more)
+                content = self.render(str(ready["src"]), str(ready.get("path", "")), variables, more)
             except AnsibleError as error:
                 problems.append(f"{where}: {ready['src']}: {error}")
                 content = ""
@@ -79,34 +73,3 @@ class ActionModule(ActionBase):
         ready.pop("content", None)
         ready["encoded"] = base64.b64encode(str(content).encode("utf-8", "surrogateescape")).decode("ascii")
         return ready
-
-    def _render(self, name: str, target: str, variables: dict[str, Any], more: Mapping[str, Any]) -> str:
-        """Render a template as the builtin action does: same search path, same whitespace rules."""
-        source = self._find_needle("templates", name)
-        roots = [*variables.get("ansible_search_path", []), self._loader.get_basedir(), os.path.dirname(source)]
-        search = [place for root in roots for place in (os.path.join(root, "templates"), root)]
-        available = {
-            "ansible_managed": "Ansible managed",
-            **variables,
-            **more,
-            "template_path": name,
-            "template_fullpath": source,
-            "template_destpath": target,
-        }
-        text = self._text(source)
-        overrides = {"trim_blocks": True, "lstrip_blocks": False, "newline_sequence": "\n"}
-        templar = self._templar.copy_with_new_env(searchpath=search, available_variables=available)
-        if trust_as_template is None:  # there, `template` would turn text that looks like data into data
-            rendered = templar.do_template(
-                text, preserve_trailing_newlines=True, escape_backslashes=False, overrides=overrides
-            )
-        else:
-            rendered = templar.template(text, escape_backslashes=False, overrides=overrides)
-        return "" if rendered is None else str(rendered)
-
-    def _text(self, source: str) -> Any:
-        """The template's text, decrypted when it is a vault. Not a plain str: the core's mark of trust must survive."""
-        if trust_as_template is not None:
-            return trust_as_template(self._loader.get_text_file_contents(source))
-        with open(self._loader.get_real_file(source), encoding="utf-8") as stream:
-            return stream.read()

@@ -7,19 +7,37 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible.plugins.action import ActionBase
-
 from ansible_collections.pyfleet.runtime.plugins.action.plan import make
-from ansible_collections.pyfleet.runtime.plugins.plugin_utils.deployment import DeploymentError
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils.deployment import (
+    Deployment,
+    DeploymentError,
+    FlowFiles,
+    ServerFiles,
+    flow_key,
+    nginx_key,
+)
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils.rendering import RenderingAction
 
 #: A source up to this size, in bytes, travels inside the module's arguments: one round trip instead of four.
 INLINE_LIMIT = 384 * 1024
 
 
-class ActionModule(ActionBase):
+#: The files of each hop, and the templates of role request_flow that they come from. A VCL belongs to the release instead.
+HOP_FILES: dict[str, dict[str, str]] = {
+    "otoroshi-challenge": {"haproxy.cfg": "otoroshi-challenge.cfg.j2"},
+    "block": {"haproxy.cfg": "block.cfg.j2"},
+    "varnish": {"environment": "varnish.environment.j2"},
+    "custom": {"run": "custom.run.j2", "environment": "custom.environment.j2"},
+    "oauth2-proxy": {"run": "oauth2-proxy.run.j2", "environment": "oauth2-proxy.environment.j2"},
+    "redirectionio": {"run": "redirectionio.run.j2", "agent.yml": "redirectionio.agent.yml.j2"},
+}
+
+
+class ActionModule(RenderingAction):
     """The task `pyfleet.runtime.release`."""
 
     #: A temporary folder is made only for a large source: each of its commands is a round trip.
@@ -30,13 +48,17 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         described = arguments.pop("deployment", None)
+        templates = arguments.pop("server", None)
         if arguments.get("state") != "prepared":
             return {**result, **self._execute_module(module_args=arguments, task_vars=task_vars)}
         try:
             made = make(described, check_mode=self._task.check_mode)
         except DeploymentError as error:
             return {**result, "failed": True, "msg": str(error)}
-        arguments.update(release=made.release, payload=made.payload(), user=made.settings["user"])
+        variables = task_vars or {}
+        files = self._server_files(made, templates, variables) if templates and made.plan["server"] else None
+        flow = self._flow_files(made, variables) if made.plan["chain"]["active"] else None
+        arguments.update(release=made.release, payload=made.payload(files, flow), user=made.settings["user"])
         if self._task.check_mode:
             pass
         elif made.source.size <= INLINE_LIMIT:
@@ -51,3 +73,54 @@ class ActionModule(ActionBase):
         finally:
             if "archive" in arguments:
                 self._remove_tmp_path(os.path.dirname(arguments["archive"]), force=True)
+
+    def _flow_files(self, made: Deployment, variables: dict[str, Any]) -> FlowFiles:
+        """Renders the hops of the chain, still without ports, and their units."""
+        name = made.settings["name"]
+        folder = Path(__file__).parent.parent.parent / "roles" / "request_flow" / "templates"
+        files: dict[str, str] = {}
+        units: dict[str, str] = {}
+        for index, hop in enumerate(made.plan["chain"]["hops"]):
+            service = hop["service"]
+            place = f"{index}-{service}"
+            more = {
+                "plan": made.plan,
+                "flow": made.plan["chain"]["settings"].get(service, {}),
+                "hop": {"index": index, **hop},
+                "flow_dir": f"/etc/pyfleet/{name}/flow@%i/{place}",
+            }
+            for file, template in HOP_FILES[service].items():
+                files[f"{place}/{file}"] = self.render(str(folder / template), "", variables, more)
+            unit = self.render(str(folder / f"{service}.service.j2"), "", variables, more)
+            units[f"app-{name}-flow-{place}@.service"] = unit
+        return FlowFiles(flow_key(made.settings, files, units), files, units)
+
+    def _server_files(
+        self, made: Deployment, templates: Mapping[str, Any], variables: dict[str, Any]
+    ) -> ServerFiles | None:
+        """Renders what legacy mode needs besides: the backend's settings, Nginx's, and the units of both."""
+        server = made.plan["server"]
+        name = made.settings["name"]
+        folder = f"/etc/pyfleet/{name}"
+        more = {
+            "plan": made.plan,
+            "server": server,
+            "nginx": server["nginx"],
+            "release": made.release,
+            "app_dir": os.path.join(made.settings["root"], name),
+            "settings_dir": f"{folder}/{made.release}",
+        }
+
+        def text(template: str, nginx_dir: str = "") -> str:
+            return self.render(template, "", variables, {**more, "nginx_dir": nginx_dir})
+
+        key = nginx_key(made.settings, server, text(templates["nginx"], "@NGINX_DIR@"))
+        files = {
+            f"units/app-{name}@.socket": text(templates["units"]["socket"]),
+            f"units/app-{name}-nginx@.service": text(templates["units"]["nginx"]),
+        }
+        if server["backend"] == "uwsgi":
+            files["server.ini"] = text(templates["uwsgi"])
+        elif server["backend"] == "gunicorn":
+            files["server.py"] = text(templates["gunicorn"])
+        return ServerFiles(key, text(templates["nginx"], f"{folder}/nginx-{key}"), files)

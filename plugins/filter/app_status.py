@@ -54,7 +54,10 @@ def app_status(app: Mapping[str, Any], name: str) -> list[str]:
         return [f"{name}: not deployed"]
     releases = app.get("releases") or {}
     facts = releases.get(current, {})
-    unit = (app.get("units") or {}).get(f"app-{name}@{current}.service", {})
+    units = app.get("units") or {}
+    # Celery alone has no server of its own, only Nginx.
+    own = f"app-{name}@{current}.service"
+    unit: Mapping[str, Any] = units.get(own) or next((units[each] for each in sorted(units) if "-nginx@" in each), {})
     health = app.get("health")
     if app.get("task"):
         verdict = "a task, which ran to its end"
@@ -66,14 +69,17 @@ def app_status(app: Mapping[str, Any], name: str) -> list[str]:
         verdict = "healthy" if health["ok"] else "UNHEALTHY"
     lines = [
         f"{name}: {verdict}",
-        f"release {current}, commit {facts.get('commit') or 'unknown'}, mode {app.get('mode')}",
+        f"release {current}, commit {facts.get('commit') or 'unknown'}, mode {app.get('mode')}"
+        + (f", backend {app['backend']}" if app.get("backend") else ""),
         f"port {app.get('public_port')} leads to {app.get('port')}, switch {app.get('switch')}",
         f"serving since {_when(facts.get('activated_at'))}; unit {unit.get('active', 'unknown')} since "
         f"{unit.get('since') or 'unknown'}, {unit.get('restarts', 0)} restarts",
     ]
     lines += [f"  {line}" for line in (health or {}).get("log", [])]
-    for other, state in sorted((app.get("units") or {}).items()):
-        if "-worker@" in other:
+    for hop in app.get("hops") or []:
+        lines.append(f"hop {hop['service']}: {'alive' if hop['active'] else 'DOWN'} ({hop['unit']})")
+    for other, state in sorted(units.items()):
+        if "-worker@" in other or "-nginx@" in other:
             lines.append(f"{other}: {state['active']}, {state['restarts']} restarts")
     for release, known in sorted(releases.items(), key=lambda item: -float(item[1].get("prepared_at") or 0)):
         role = {current: " (current)", app.get("previous"): " (previous)"}.get(release, "")

@@ -153,6 +153,6 @@ def _ignored_in_legacy(env: Mapping[str, str], has_lock: bool, lock: str, why: s
         ignored.append(("CC_PYTHON_UV_SYNC_FLAGS", "legacy mode runs no uv sync"))
     run, _findings = run_command(env)
     if run:
-        replaced = ("CC_PYTHON_MODULE", "CC_PYTHON_BACKEND")
+        replaced = ("CC_PYTHON_MODULE", "CC_PYTHON_BACKEND", "PYTHON_BACKEND")
         ignored += [(name, "CC_RUN_COMMAND replaces the backend") for name in replaced if name in env]
     return ignored

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the pyfleet contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Build phase of uv mode (B1-B3, B8)."""
+"""Build phase (B1-B3 of uv mode, B8 of both modes)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from ansible_collections.pyfleet.runtime.plugins.module_utils.environment import (
     DROPPED_FROM_APPLICATION,
     has_credentials,
+    is_basic_auth,
     secret_values,
     show,
 )
@@ -52,11 +53,15 @@ def sync_argv(env: Mapping[str, str]) -> tuple[list[str], list[Finding]]:
 
 
 def build_environment(
-    env: Mapping[str, str], platform: Mapping[str, str], home: str, python_request: str | None
+    env: Mapping[str, str], platform: Mapping[str, str], home: str, python_request: str | None, uv_mode: bool = True
 ) -> dict[str, str]:
     """B8: the application's environment, credentials of indexes included, plus the platform's. uv_sync itself sees to it that
     the environment is built at the project's .venv."""
-    result = {name: value for name, value in env.items() if name not in DROPPED_FROM_APPLICATION}
+    result = {
+        name: value
+        for name, value in env.items()
+        if name not in DROPPED_FROM_APPLICATION and (uv_mode or not is_basic_auth(name))
+    }
     result.setdefault("HOME", home)
     result.setdefault("PATH", "/usr/local/bin:/usr/bin:/bin")
     result.update(platform)

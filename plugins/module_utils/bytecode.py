@@ -8,6 +8,7 @@ packages as they are: a FastAPI application took 1.6 s to import, 0.4 s with wha
 code of the standard library is taken over, and that of packages where both releases have the same lock: Python tells
 stale code by time and size of the source, which says little about files that come out of an archive. uv links a package's
 files from its cache, so they keep their time from one release to the next; where they do not, Python compiles them anew.
+In legacy mode releases share whole environments, whose packages never change.
 """
 
 from __future__ import annotations
@@ -27,9 +28,13 @@ TIMEOUT = 30.0
 _SCRIPT = r"""
 set -eu
 umask 027
-old=$1 new=$2 old_venv=$3 new_venv=$4 own=$5 packages=$6
+old=$1 new=$2 old_venv=$3 new_venv=$4 own=$5 packages=$6 shared=$7
 mkdir -p -- "$new$new_venv"
 [ "$packages" = no ] || cp -al -- "$old$old_venv/." "$new$new_venv/"
+if [ -d "$old$shared" ]; then
+  mkdir -p -- "$new$shared"
+  cp -al -- "$old$shared/." "$new$shared/"
+fi
 for tree in "$old"/*; do
   [ "${tree##*/}" = "$own" ] || cp -al -- "$tree" "$new/"
 done
@@ -50,11 +55,12 @@ def carry(layout: Layout, new: Description, account: process.Account, cache: str
     venvs = [os.path.join(place, ".venv") for place in places]
     own = os.path.abspath(layout.root).split(os.sep)[1]
     try:
-        same_lock = filecmp.cmp(os.path.join(places[0], "uv.lock"), os.path.join(places[1], "uv.lock"), shallow=False)
-        if not os.path.isdir(caches[0] + venvs[0]) or os.path.lexists(caches[1]):
+        compiled = venvs[0] if old.mode == "uv" else layout.venvs
+        if not os.path.isdir(caches[0] + compiled) or os.path.lexists(caches[1]):
             return False
+        packages = "yes" if old.mode == new.mode == "uv" and _same_lock(places) else "no"
         done = process.run(
-            ["sh", "-c", _SCRIPT, "sh", *caches, *venvs, own, "yes" if same_lock else "no"],
+            ["sh", "-c", _SCRIPT, "sh", *caches, *venvs, own, packages, layout.venvs],
             cwd="/",
             environment={"PATH": "/usr/bin:/bin"},
             account=account,
@@ -71,6 +77,11 @@ def carry(layout: Layout, new: Description, account: process.Account, cache: str
         return done.returncode == 0
     except (OSError, process.ProcessError):
         return False
+
+
+def _same_lock(places: list[str]) -> bool:
+    old, new = (os.path.join(place, "uv.lock") for place in places)
+    return filecmp.cmp(old, new, shallow=False)
 
 
 __all__ = ["CACHE", "carry"]

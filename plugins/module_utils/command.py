@@ -203,8 +203,8 @@ def _nested(values: list[str]) -> bool:
     return False
 
 
-def start(command: str) -> Start:
-    """D4: how the run script starts a valid command.
+def start(command: str, uv_mode: bool = True) -> Start:
+    """D4: how the run script starts a valid command. In legacy mode `uv run` stays as written: nothing else has synced.
 
     `uv run PROGRAM …` without options of uv and without shell operators starts the program itself, out of the release's
     .venv/bin: uv then neither syncs nor holds the cache's lock while the application lives. Everything else runs as written,
@@ -222,7 +222,7 @@ def start(command: str) -> Start:
     if not simple or first == len(found.words):
         return Start(text, False)
     program = found.words[first]
-    if first == 0 and not found.substitution and not found.operators:
+    if uv_mode and first == 0 and not found.substitution and not found.operators:
         rest = _after_uv_run(text, found.words)
         if rest is not None:
             return Start("exec " + rest, True)

@@ -78,7 +78,7 @@ BUILD_ONLY: tuple[re.Pattern[str], ...] = tuple(
 )
 # Build settings that reach the runtime unless they embed credentials.
 _BUILD_TEXTS = ("CC_PYTHON_UV_SYNC_FLAGS", "CC_PRE_BUILD_HOOK", "CC_POST_BUILD_HOOK")
-_URL_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/\s@'\"]+@")
+_URL_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}://)[^/\s@'\"]+@")
 
 # D5, without PORT, which the environment may set (D2).
 PLATFORM: frozenset[str] = frozenset(
@@ -139,6 +139,8 @@ NON_SECRET: frozenset[str] = (
             "CC_PYTHON_VERSION",
             "CC_PYTHON_MODULE",
             "CC_PYTHON_BACKEND",
+            "PYTHON_BACKEND",
+            "GUNICORN_WORKER_CLASS",
             "CC_PYTHON_MANAGE_TASKS",
             "PYTHON_SETUP_PY_GOAL",
             "CC_PIP_REQUIREMENTS_FILE",
@@ -149,6 +151,21 @@ NON_SECRET: frozenset[str] = (
             "CC_REQUEST_FLOW",
             "CC_VARNISH_FILE",
             "CC_VARNISH_STORAGE_SIZE",
+            "CC_REDIRECTIONIO_FORWARD_PORT",
+            "CC_REDIRECTIONIO_INSTANCE_NAME",
+            "OTOROSHI_CHALLENGE_EXCLUDE_PATHS",
+            "OAUTH2_PROXY_AUTHENTICATED_EMAILS_FILE",
+            "OAUTH2_PROXY_CLIENT_SECRET_FILE",
+            "OAUTH2_PROXY_COOKIE_SECRET_FILE",
+            "OAUTH2_PROXY_EMAIL_DOMAINS",
+            "OAUTH2_PROXY_HTPASSWD_FILE",
+            "OAUTH2_PROXY_HTTP_ADDRESS",
+            "OAUTH2_PROXY_HTTPS_ADDRESS",
+            "OAUTH2_PROXY_PING_PATH",
+            "OAUTH2_PROXY_PROVIDER",
+            "OAUTH2_PROXY_READY_PATH",
+            "OAUTH2_PROXY_SKIP_AUTH_REGEX",
+            "OAUTH2_PROXY_SKIP_AUTH_ROUTES",
             "UV_PROJECT_ENVIRONMENT",
             "UV_PROJECT",
             "UV_WORKING_DIR",
@@ -179,6 +196,7 @@ _COMMANDS = re.compile(
     r"(CC_PYTHON_UV_RUN_COMMAND|CC_RUN_COMMAND|CC_PYTHON_UV_SYNC_FLAGS|CC_WORKER_COMMAND(_[0-9A-Za-z_]*)?|CC_REQUEST_FLOW_CUSTOM"
     r"|CC_(PRE|POST)_BUILD_HOOK|CC_PRE_RUN_HOOK|CC_RUN_(SUCCEEDED|FAILED)_HOOK)\Z"
 )
+_BASIC_AUTH = re.compile(r"CC_HTTP_BASIC_AUTH(_.*)?\Z", re.DOTALL)
 # Values too common to be a secret: scrubbing them would only make a command unreadable.
 _COMMON_VALUE = re.compile(
     r"([0-9]{1,5}|true|false|none|null|yes|no|on|off|default|debug|info|warning|error|localhost)\Z", re.IGNORECASE
@@ -200,6 +218,11 @@ def is_secret(name: str) -> bool:
 def is_command(name: str) -> bool:
     """Whether the variable holds a command, a hook or flags: shown, but scrubbed."""
     return bool(_COMMANDS.match(name))
+
+
+def is_basic_auth(name: str) -> bool:
+    """Whether the variable holds a login and its password, which only Nginx sees in legacy mode."""
+    return bool(_BASIC_AUTH.match(name))
 
 
 def is_build_only(name: str, value: str = "") -> bool:
@@ -306,11 +329,14 @@ def secret_values(env: Mapping[str, str]) -> list[str]:
     for name, value in env.items():
         if not is_secret(name):
             continue
-        for text in [value, value.strip()] + (value.splitlines() if "\n" in value else []):
+        texts = [value, value.strip()] + (value.splitlines() if "\n" in value else [])
+        if is_basic_auth(name):
+            texts.append(value.partition(":")[2])
+        for text in texts:
             if len(text) < 4 or _COMMON_VALUE.match(text):
                 continue
             # A line such as `}` or `-----` says nothing; a whole value is scrubbed whatever it is.
-            if text not in (value, value.strip()) and len(text) < 8:
+            if text not in (value, value.strip()) and len(text) < 8 and not is_basic_auth(name):
                 continue
             found.add(text)
     return sorted(found, key=lambda text: (-len(text), text))

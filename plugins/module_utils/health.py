@@ -144,14 +144,15 @@ def listener_verdict(listeners: Iterable[object], wanted: Sequence[int]) -> str:
     """E4: an empty text when everything listens as it should, else the contract's words.
 
     `listeners` are mappings or objects with `port` and `address`; `wanted` the port that must listen publicly, followed by
-    those of the chain's other members, which may listen on the loopback.
+    those of the chain's other members, which may listen on the loopback. A first hop that does not start leaves the public port
+    closed, and is called that.
     """
     addresses: dict[int, list[str]] = {}
     for listener in listeners:
         port, address = _read_listener(listener)
         addresses.setdefault(port, []).append(address)
     missing = [port for port in wanted if port not in addresses]
-    if len(wanted) > 1 and missing:
+    if len(wanted) > 1 and missing and wanted[0] in addresses:
         return software_not_listening(missing)
     if missing:
         return not_listening(missing[0])

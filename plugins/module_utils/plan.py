@@ -20,16 +20,22 @@ from typing import Any
 from ansible_collections.pyfleet.runtime.plugins.module_utils import (
     activation,
     build,
+    celery,
+    chain_settings,
     command,
     environment,
     health,
     hooks,
+    legacy,
+    nginx_settings,
     python_version,
     request_flow,
     run,
     workers,
 )
-from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import Finding, finding, visible
+from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import SECRET, Finding, finding, visible
+from ansible_collections.pyfleet.runtime.plugins.module_utils.requirements import Requirements
+from ansible_collections.pyfleet.runtime.plugins.module_utils.settings import Settings
 
 # Stands for the release id in paths as long as the id is not known. Ask again with `release_id` instead of replacing it:
 # a value of the application may hold the same text.
@@ -56,12 +62,16 @@ class _App:
     user: str
     root: str
     host_name: str
+    max_body_mb: int
+    backend_requirements: Mapping[str, str]
+    given: Mapping[Any, Any]
 
 
 def make_plan(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """What a deployment will do, with every error and warning at once. See the collection's design for both forms.
 
-    `inputs` holds `app`, `env`, `source`, `host` (None: no host is looked at), `today` (ISO date), `release_id`.
+    `inputs` holds `app`, `env`, `source` (with `known: False` where it could not be resolved), `host` (None: no host is looked at),
+    `today` (ISO date), `release_id`.
     """
     errors: list[Finding] = []
     app, found = _read_app(_mapping(inputs.get("app")))
@@ -78,13 +88,16 @@ def make_plan(inputs: Mapping[str, Any]) -> dict[str, Any]:
         errors.append(
             finding("option_invalid", "today", inputs.get("today"), expected="an ISO date", example="2026-11-20")
         )
-    return _Planner(app, env, files, texts, str(source.get("commit") or ""), facts, inputs, errors).plan()
+    known = source.get("known") is not False
+    return _Planner(app, env, files, texts, str(source.get("commit") or ""), facts, inputs, errors, known).plan()
 
 
 def public_view(plan: Mapping[str, Any]) -> dict[str, Any]:
     """The plan without anything that may be secret: names instead of values, commands and hooks scrubbed."""
     secrets = environment.secret_values(_mapping(plan.get("environment")))
     secrets += environment.secret_values(_mapping(_mapping(plan.get("build")).get("environment")))
+    server = _mapping(plan.get("server"))
+    secrets += [password for _login, password in _mapping(server.get("nginx")).get("users") or []]
     shown: dict[str, Any] = {}
     for key, value in plan.items():
         if key == "environment":
@@ -92,11 +105,25 @@ def public_view(plan: Mapping[str, Any]) -> dict[str, Any]:
         elif key == "build":
             shown[key] = _scrubbed({name: item for name, item in value.items() if name != "environment"}, secrets)
             shown[key]["environment"] = sorted(value.get("environment", {}))
+        elif key == "server" and server:
+            shown[key] = _public_server(server)
+        elif key == "chain":
+            shown[key] = {**value, "settings": chain_settings.public(_mapping(value.get("settings")), secrets)}
         elif key in ("run", "hooks", "workers", "summary"):
             shown[key] = _scrubbed(value, secrets)
         else:
             shown[key] = value
     return shown
+
+
+def _public_server(server: Mapping[str, Any]) -> dict[str, Any]:
+    """The server without passwords and without the values of further directives."""
+    own = dict(server["settings"])
+    if own.get("extra"):
+        own["extra"] = [[key, SECRET] for key, _value in own["extra"]]
+    nginx = dict(server["nginx"])
+    nginx["users"] = [login for login, _password in nginx["users"]]
+    return {**server, "settings": own, "nginx": nginx}
 
 
 def _scrubbed(value: Any, secrets: list[str]) -> Any:
@@ -196,6 +223,16 @@ def _read_app(given: Mapping[Any, Any]) -> tuple[_App, list[Finding]]:
         expected = "a whole number, 0 or more"
         errors.append(finding("option_invalid", "app_instance_number", value, expected=expected, example="0"))
         instance = 0
+    most_mb = 1024 * 1024
+    body = _number(given.get("max_body_mb", 512))
+    if body is None or body != int(body) or body > most_mb:
+        expected = f"a whole number of megabytes from 0 (no limit) to {most_mb}"
+        errors.append(
+            finding("option_invalid", "app_max_body_mb", given.get("max_body_mb"), expected=expected, example="512")
+        )
+        body = 512
+    overrides, found = legacy.read_overrides(given.get("backend_requirements"))
+    errors += found
     app = _App(
         name=name,
         public=public,
@@ -210,8 +247,40 @@ def _read_app(given: Mapping[Any, Any]) -> tuple[_App, list[Finding]]:
         user=str(given.get("user") or f"app-{name}"),
         root=str(given.get("root") or f"/srv/pyfleet/{name}"),
         host_name=str(given.get("host_name") or ""),
+        max_body_mb=int(body),
+        backend_requirements=overrides,
+        given=given,
     )
     return app, errors
+
+
+_NO_BUILD: Mapping[str, Any] = {
+    "requirements": "",
+    "python": None,
+    "install": [],
+    "setup_goal": "",
+    "manage_tasks": [],
+    "static": "",
+    "shared": False,
+    "shared_reason": "",
+}
+
+
+@dataclass
+class _Server:
+    """Legacy mode: the backend, Nginx in front of it, and the build of both."""
+
+    backend: legacy.Backend
+    nginx: dict[str, Any]
+    build: dict[str, Any]
+    ignored: list[tuple[str, str]]
+    project: legacy.Project
+    required: Requirements
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan's `server`."""
+        upstream = "socket" if self.backend.socket else self.nginx["upstream"]
+        return {**self.backend.to_dict(), "nginx": {**self.nginx, "upstream": upstream}}
 
 
 class _Planner:
@@ -227,7 +296,9 @@ class _Planner:
         host: Mapping[Any, Any] | None,
         inputs: Mapping[str, Any],
         errors: list[Finding],
+        known: bool = True,
     ) -> None:
+        self.known = known
         self.app = app
         self.env = env
         self.files = files
@@ -252,56 +323,98 @@ class _Planner:
             self.findings.append(finding("task_without_command", "CC_TASK", env["CC_TASK"]))
         run_command, variable = self._command(active.mode, override)
 
+        uv_mode = active.mode == "uv"
         chain = request_flow.read_chain(env, self.files, root)
         self.findings += chain.findings
+        if task and chain.active:
+            chain = request_flow.Chain((), False, "a task runs once and listens on no port", ())
         fixed, found = run.read_port(env)
         self.findings += found
-        ports = run.decide_ports(
-            switch=app.switch,
-            command=run_command,
-            variable=variable,
-            public=app.public,
-            inner=app.inner,
-            release_ports=app.release_ports,
-            chain=chain.active,
-            task=task,
-            fixed=fixed,
-            last_gap=self._last_gap(),
-            legacy=active.mode == "legacy",
-            secrets=self.secrets,
-        )
-        # A command that cannot run has an error of its own; how it would switch is beside the point.
-        self.findings += [item for item in ports.findings if run_command or item.code == "port_fixed_side_by_side"]
-        hops = chain.hops(app.public, ports.application)
-        if not task:
-            self._check_ports(ports, hops)
-
         python = self._python(active.mode, root)
         self.findings += python.findings
-        argv, found = build.sync_argv(env) if active.mode == "uv" else ([], [])
+        named_hooks = hooks.read_hooks(env)
+        release = str(self.inputs.get("release_id") or RELEASE_PLACEHOLDER)
+        server = None if uv_mode else self._legacy(root, release, run_command, task, python, named_hooks)
+        if server is None:
+            ports = run.decide_ports(
+                switch=app.switch,
+                command=run_command,
+                variable=variable,
+                public=app.public,
+                inner=app.inner,
+                release_ports=run.own_ports(app.inner) if chain.active else app.release_ports,
+                chain=chain.active,
+                task=task,
+                fixed=fixed,
+                last_gap=self._last_gap(),
+                secrets=self.secrets,
+            )
+        else:
+            ports = run.decide_legacy_ports(
+                backend=server.backend.name,
+                switch=app.switch,
+                command=run_command,
+                public=app.public,
+                inner=app.inner,
+                release_ports=app.release_ports,
+                chain=chain.active,
+                task=task,
+                fixed=fixed,
+                last_gap=self._last_gap(),
+                secrets=self.secrets,
+            )
+        # A command that cannot run has an error of its own; how it would switch is beside the point.
+        ours = ("port_fixed_side_by_side", "command_port_public")
+        self.findings += [item for item in ports.findings if run_command or item.code in ours]
+        if not task:
+            ports = run.with_layers(
+                ports,
+                backend=server.backend.name if server else "",
+                public=app.public,
+                inner=app.inner,
+                slots=app.release_ports,
+                hops=len(chain.services),
+            )
+        hops = chain.hops(app.public, ports.behind[0].call if chain.active else ports.application)
+        if not task:
+            self._check_ports(ports, hops, server is not None)
+        if server is not None:
+            server.nginx["ports"] = list(
+                next((layer.candidates for layer in ports.behind if layer.kind == "nginx"), ports.candidates)
+            )
+
+        argv, found = build.sync_argv(env) if uv_mode else ([], [])
         self.findings += found
-        if active.mode == "uv" and run_command:
+        if uv_mode and run_command:
             self._check_network(variable, run_command)
         paths, found = health.read_paths(env)
         self.findings += found
-        beside, found = workers.read_workers(env)
+        beside, found = workers.read_workers(env, uv_mode)
         self.findings += found
-        named_hooks = hooks.read_hooks(env)
+        if server is not None:
+            beside += self._celery(server, len(beside))
 
-        release = str(self.inputs.get("release_id") or RELEASE_PLACEHOLDER)
         home, _project, venv = run.release_paths(app.root, release, root)
         platform = environment.platform_variables(
             app.name, home, self.commit, release, app.host_name, app.instance_number
         )
-        port = None if task or ports.switch == run.SIDE_BY_SIDE else ports.application
+        port = self._port(ports, server, fixed, task)
         runtime, found = run.runtime_environment(
-            env, platform, root=app.root, venv=venv, port=port, python_request=python.request
+            env, platform, root=app.root, venv=venv, port=port, python_request=python.request, uv_mode=uv_mode
         )
         self.findings += found
-        self._not_yet(active, chain)
+        if chain.active and run_command:
+            self._check_literal_port(variable, run_command, [hop.listen for hop in hops])
+        settings = self._chain_settings(chain, hops, root, paths, runtime, uv_mode)
 
-        start = command.start(run_command) if run_command else command.Start("", False)
-        checked = [] if task else (paths or ["/"])
+        if server is not None and not run_command and not task:
+            run_command, variable = server.backend.command, legacy.MODULE if server.backend.command else celery.MODULE
+            start = command.Start("exec " + server.backend.script if run_command else "", False)
+        else:
+            start = command.start(run_command, uv_mode) if run_command else command.Start("", False)
+        ignored = [*active.ignored, *(server.ignored if server else ())]
+        # F6: only the blocking service is asked.
+        checked = [] if task else (["/"] if chain.block else paths or ["/"])
         errors = [item for item in self.findings if item.severity == "error"]
         warnings = [item for item in self.findings if item.severity != "error"]
         result: dict[str, Any] = {
@@ -309,7 +422,7 @@ class _Planner:
             "warnings": _dicts(warnings),
             "mode": active.mode,
             "reasons": [visible(reason) for reason in active.reasons],
-            "ignored": [{"name": visible(name), "why": visible(why)} for name, why in active.ignored],
+            "ignored": [{"name": visible(name), "why": visible(why)} for name, why in dict(ignored).items()],
             "project_root": root,
             "python": {
                 "request": python.request,
@@ -320,14 +433,16 @@ class _Planner:
                 "argv": argv,
                 "pre_hook": named_hooks["pre_build"],
                 "post_hook": named_hooks["post_build"],
-                "environment": build.build_environment(env, platform, f"{app.root}/home", python.request),
+                "environment": build.build_environment(env, platform, f"{app.root}/home", python.request, uv_mode),
+                **(server.build if server else _NO_BUILD),
             },
+            "server": None if server is None or task else server.to_dict(),
             "run": {
                 "command": run_command,
                 "variable": variable,
                 "script": start.script,
                 "direct": start.direct,
-                "honours_port": command.honours_port(run_command),
+                "honours_port": bool(run_command) and variable != legacy.MODULE and command.honours_port(run_command),
                 "task": task,
             },
             "switch": ports.switch,
@@ -335,18 +450,22 @@ class _Planner:
             "ports": {
                 "public": app.public,
                 "candidates": [] if task else list(ports.candidates),
+                "application_candidates": [] if task else list(ports.application_candidates),
                 "application": ports.application,
                 "hops": [hop.listen for hop in hops],
+                "inner": list(ports.inner),
+                "behind": [layer.to_dict() for layer in ports.behind],
             },
             "chain": {
                 "active": chain.active,
                 "block": chain.block,
                 "hops": [hop.to_dict() for hop in hops],
                 "reason": visible(chain.reason),
+                "settings": settings,
             },
             "health": {
                 "paths": checked,
-                "accept": health.accept_rule(paths, app.accept_2xx),
+                "accept": "200" if chain.block else health.accept_rule(paths, app.accept_2xx),
                 "deadline": _plain(app.deadline),
                 "schedule": health.schedule(app.deadline),
             },
@@ -395,41 +514,186 @@ class _Planner:
             return dataclasses.replace(selection, request=None)
         return selection
 
+    def _legacy(
+        self,
+        root: str,
+        release: str,
+        run_command: str,
+        task: bool,
+        python: python_version.Selection,
+        named_hooks: Mapping[str, str | None],
+    ) -> _Server:
+        """Legacy mode's server, its packages and its build; a task has the build only."""
+        env = self.env
+        settings = Settings(env)
+        texts = {path: text for path, text in self.texts.items() if isinstance(path, str) and isinstance(text, str)}
+        project = legacy.Project(root, self.files, texts, self.known)
+        series = python.selected.series if python.selected else None
+        facts = _mapping(self.host)
+        commands = [
+            env[name] for name in sorted(env) if name == "CC_RUN_COMMAND" or name.startswith("CC_WORKER_COMMAND")
+        ]
+        hooks_text = [named_hooks["pre_build"] or "", named_hooks["post_build"] or ""]
+        required = legacy.read_requirements(
+            settings,
+            project,
+            named_hooks["pre_build"],
+            needs_none=bool(run_command) and any(legacy.installs(text) for text in [*commands, *hooks_text]),
+        )
+        goal = legacy.setup_goal(settings, project)
+        project = dataclasses.replace(project, installed=bool(goal or required.local))
+        backend = legacy.read_backend(
+            settings,
+            project,
+            required,
+            series,
+            _whole(facts.get("cores")),
+            _whole(facts.get("memory_mb")),
+            run_command or ("task" if task else ""),
+            f"{legacy.SETTINGS_ROOT}/{self.app.name}/{release}",
+            self.app.backend_requirements,
+        )
+        tasks = legacy.manage_tasks(settings, project)
+        makers = [
+            name
+            for name in ("CC_PYTHON_MANAGE_TASKS", "CC_PRE_BUILD_HOOK", "CC_POST_BUILD_HOOK")
+            if env.get(name, "").strip()
+        ]
+        nginx = nginx_settings.read_nginx(
+            settings,
+            project=project,
+            buffer_size=(backend.settings or {}).get("buffer_size", 0),
+            max_body_mb=self.app.max_body_mb,
+            makers=makers,
+        )
+        install = legacy.packages(settings, backend, required, series, self.app.backend_requirements)
+        shared, reason = legacy.shared_environment(env, required, goal, named_hooks["post_build"], commands)
+        server = _Server(
+            backend=backend,
+            nginx={"upstream": "", "protocol": backend.protocol, **nginx, "websocket": backend.protocol == "http"},
+            build={
+                "requirements": required.path,
+                "python": {"path": python.selected.path, "version": python.selected.version}
+                if python.selected
+                else None,
+                "install": install,
+                "setup_goal": goal,
+                "manage_tasks": tasks,
+                "static": nginx["static"]["path"] if nginx["static"] else "",
+                "shared": shared,
+                "shared_reason": reason,
+            },
+            ignored=legacy.ignored(settings, backend),
+            project=project,
+            required=required,
+        )
+        self.findings += settings.findings
+        return server
+
+    def _celery(self, server: _Server, first: int) -> list[workers.Worker]:
+        """The Celery worker and beat, and whether the requirements have Celery."""
+        settings = Settings(self.env)
+        restart, delay, _found = workers.read_policy(self.env)
+        beside = celery.read_celery(settings, home=f"{self.app.root}/home", first=first, restart=restart, delay=delay)
+        if beside:
+            celery.check(settings, server.project, server.required)
+        self.findings += settings.findings
+        return beside
+
+    def _port(self, ports: run.Ports, server: _Server | None, fixed: int | None, task: bool) -> int | None:
+        """D2: PORT of the runtime environment; None where it has none, or the release module adds it."""
+        if server is not None and not task:
+            if server.backend.name != "command":
+                return fixed if fixed is not None else self.app.public
+            server.nginx["upstream"] = f"127.0.0.1:{ports.application}"
+        return None if task or ports.switch == run.SIDE_BY_SIDE else ports.application
+
     def _check_network(self, variable: str, run_command: str) -> None:
         what = command.needs_network(run_command)
         if what:
             shown = environment.show(variable, run_command, self.secrets)
             self.findings.append(finding("run_needs_network", variable, shown, what=what))
 
-    def _not_yet(self, active: activation.Activation, chain: request_flow.Chain) -> None:
-        """What the plan knows and nothing carries out today: an error, beside the complete result."""
-        if active.mode == "legacy":
-            variable = "CC_PYTHON_UV_RUN_COMMAND"
-            shown = environment.show(variable, self.env.get(variable, "(not set)"), self.secrets)
-            self.findings.append(finding("not_yet_legacy", variable, shown, missing=active.missing))
-        if chain.active:
-            shown = visible(self.env.get("CC_REQUEST_FLOW") or "(not set)")
-            services = ", ".join(chain.services)
-            self.findings.append(finding("not_yet_request_flow", "CC_REQUEST_FLOW", shown, services=services))
+    def _check_literal_port(self, variable: str, run_command: str, hops: list[int]) -> None:
+        """A command that names a port of the chain itself would listen where a hop is called."""
+        part = chain_settings.literal_port(run_command, hops)
+        if part:
+            shown = environment.show(variable, run_command, self.secrets)
+            port = re.sub(r".*?([0-9]+)\Z", r"\1", part, flags=re.DOTALL)
+            part = environment.scrub(part, self.secrets)
+            self.findings.append(finding("request_flow_literal_port", variable, shown, part=part, port=port))
 
-    def _check_ports(self, ports: run.Ports, hops: list[request_flow.Hop]) -> None:
+    def _chain_settings(
+        self,
+        chain: request_flow.Chain,
+        hops: list[request_flow.Hop],
+        root: str,
+        paths: list[str],
+        runtime: Mapping[str, str],
+        uv_mode: bool,
+    ) -> dict[str, Any]:
+        """F5, F8 to F11: what each service is told, and what is wrong with that."""
+        reader = chain_settings.Reader(
+            chain_settings.Inputs(
+                services=chain.services,
+                env=self.env,
+                given=self.app.given,
+                name=self.app.name,
+                root=root,
+                files=self.files,
+                texts=self.texts,
+                known=self.known,
+                facts=_mapping(self.host),
+                today=str(self.inputs.get("today")),
+                paths=paths,
+                runtime=runtime,
+                uv_mode=uv_mode,
+                ports=[hop.listen for hop in hops],
+            )
+        )
+        settings = reader.read()
+        self.findings += reader.findings
+        if "custom" in chain.services and settings["custom"]["script"]:
+            self._check_network(chain_settings.CUSTOM, self.env[chain_settings.CUSTOM])
+        return settings
+
+    def _check_ports(self, ports: run.Ports, hops: list[request_flow.Hop], has_nginx: bool) -> None:
         """Every port has one job, belongs to no other application, and is not in use by a stranger."""
         jobs: dict[int, tuple[str, str]] = {}
         own: list[tuple[int, str, str]] = []
+        inside = "PORT" if ports.fixed else "app_port"
         if hops:
             own += [(hop.listen, f"the hop {hop.service}", "app_public_port") for hop in hops]
+            own += [
+                (slot + index, f"a port of the chain ({hop.service})", "app_release_ports")
+                for slot in ports.candidates
+                if slot
+                for index, hop in enumerate(hops)
+            ]
+            # Where a PORT of the application's own is called, the chain's port is another one.
+            own += [(port, "a port that the chain forwards to", "app_port") for port in ports.inner]
         else:
             own.append((self.app.public, "the public port", "app_public_port"))
-        inside = "PORT" if ports.fixed else "app_port"
-        if hops or ports.fixed:
-            own.append((ports.application, "the application's own port", inside))
-        if ports.switch == run.SIDE_BY_SIDE:
-            own += [(port, "a release's own port", "app_release_ports") for port in ports.candidates]
+            if has_nginx:
+                own += [(port, "a port of the application's Nginx", "app_release_ports") for port in ports.candidates]
+            elif ports.fixed:
+                own.append((ports.application, "the application's own port", inside))
+            elif ports.switch == run.SIDE_BY_SIDE:
+                own += [(port, "a release's own port", "app_release_ports") for port in ports.candidates]
+        for layer in ports.behind:
+            nginx = layer.kind == "nginx"
+            called = "Nginx's port behind the chain" if nginx else "the application's own port"
+            if layer.call not in ports.inner[:1]:
+                own.append((layer.call, called, "app_port" if nginx else inside))
+            job = "a port of the application's Nginx" if nginx else "a release's own port"
+            own += [(port, job, "app_port") for port in layer.candidates if port != layer.call]
         for port, job, variable in own:
             if not port:
                 continue
             if port > 65535:
-                self.findings.append(finding("port_out_of_range", "app_public_port", port, example=8080))
+                derived = variable == "app_release_ports" and not self.app.given.get("release_ports")
+                moved = "app_public_port" if derived else variable
+                self.findings.append(finding("port_derived", moved, port, job=job))
                 continue
             # PORT may name the public port: the application then listens there itself.
             same = ports.fixed and not hops and port == self.app.public and variable == "PORT"
@@ -437,7 +701,7 @@ class _Planner:
                 self.findings.append(finding("ports_collide", variable, port, first=jobs[port][0], second=job))
             jobs.setdefault(port, (job, variable))
         self._check_neighbours(jobs)
-        self._check_listeners(jobs, ports)
+        self._check_listeners(jobs, ports, len(hops))
 
     def _check_neighbours(self, jobs: Mapping[int, tuple[str, str]]) -> None:
         for other, facts in sorted(_mapping(_mapping(self.host).get("apps")).items(), key=lambda item: str(item[0])):
@@ -447,7 +711,7 @@ class _Planner:
             for port in sorted(set(taken) & set(jobs)) if isinstance(taken, (list, tuple)) and _hashable(taken) else []:
                 self.findings.append(finding("port_taken_by_app", jobs[port][1], port, other=other))
 
-    def _check_listeners(self, jobs: Mapping[int, tuple[str, str]], ports: run.Ports) -> None:
+    def _check_listeners(self, jobs: Mapping[int, tuple[str, str]], ports: run.Ports, hops: int) -> None:
         """A listener is the application's own when its `unit` says so, or, without one, when a release of it is current and the
         port is one it may use."""
         facts = _mapping(self.host)
@@ -456,7 +720,9 @@ class _Planner:
         mine: set[object] = set()
         if current:
             mine = {current.get("port") if isinstance(current.get("port"), int) else None, *ports.candidates}
-            mine |= set(self.app.release_ports) | {ports.application}
+            mine |= set(self.app.release_ports) | {ports.application, *ports.application_candidates}
+            mine |= {port for layer in ports.behind for port in layer.candidates}
+            mine |= {slot + index for slot in ports.candidates for index in range(hops)}
         seen: set[int] = set()
         neighbours = (
             {
@@ -479,6 +745,11 @@ class _Planner:
                 seen.add(port)
                 process = visible(entry.get("process") or "another process")
                 self.findings.append(finding("port_in_use", jobs[port][1], port, process=process))
+
+
+def _whole(value: object) -> int | None:
+    """A whole number from 1 on, or None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 10**9 else None
 
 
 def _hashable(items: Iterable[object]) -> bool:
@@ -541,6 +812,8 @@ class _Summary:
         rows.append(("Python", self._python()))
         if plan["mode"] == "uv":
             rows.append(("Build", "uv " + " ".join(plan["build"]["argv"]) + self._in_root()))
+        else:
+            rows += self._legacy_build()
         for label, text in (
             ("Pre-build", plan["build"]["pre_hook"]),
             ("Post-build", plan["build"]["post_hook"]),
@@ -548,13 +821,21 @@ class _Summary:
         ):
             if text:
                 rows.append((label, self._shown(text)))
-        rows.append(("Run", self._run()))
+        if plan["server"]:
+            rows += self._server(plan["server"])
+        if not plan["server"] or plan["run"]["script"]:
+            rows.append(("Run", self._run()))
         rows += [
-            (f"Worker {worker['index']}", f"{self._shown(worker['command'])} (restart {worker['restart']})")
+            (
+                "Celery" if worker["variable"] == celery.MODULE else f"Worker {worker['index']}",
+                f"{self._shown(worker['command'])} (restart {worker['restart']})",
+            )
             for worker in plan["workers"]
         ]
         if not plan["run"]["task"]:
             rows.append(("Switch", self._switch()))
+            if plan["chain"]["active"]:
+                rows += self._chain()
             rows.append(("Ports", self._ports()))
             rows.append(("Health", self._health()))
         for label, name in (("Succeeded", "run_succeeded"), ("Failed", "run_failed")):
@@ -564,6 +845,76 @@ class _Summary:
         if kept:
             rows.append(("Build only", ", ".join(kept) + " (not in the environment of the running application)"))
         return [f"{label:<12} {text}" for label, text in rows]
+
+    def _legacy_build(self) -> list[tuple[str, str]]:
+        part = self.plan["build"]
+        installed = [visible(part["requirements"])] if part["requirements"] else []
+        installed += [f"{visible(item['requirement'])} unless it is there already" for item in part["install"]]
+        rows = [
+            ("Build", "install " + ", then ".join(installed) + self._in_root() if installed else "nothing to install")
+        ]
+        rows.append(
+            ("", f"environment {'shared' if part['shared'] else 'of its own'}: {self._shown(part['shared_reason'])}")
+        )
+        if part["setup_goal"]:
+            rows.append(("Setup", f"setup.py {part['setup_goal']}"))
+        rows += [("Task", "manage.py " + self._shown(" ".join(task))) for task in part["manage_tasks"]]
+        return rows
+
+    def _server(self, server: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Backend, its size and its settings, Nginx and what it answers itself."""
+        own = server["settings"]
+        if not server["socket"]:
+            name = (
+                "CC_RUN_COMMAND"
+                if server["backend"] == "command"
+                else "none: Nginx answers alone, workers run beside it"
+            )
+            rows = [("Backend", name)]
+        else:
+            how = ", gevent" if server["gevent"] else ""
+            details = {
+                "uwsgi": ("harakiri", "buffer_size", "post_buffering", "async", "async_engine"),
+                "gunicorn": ("worker_class", "timeout", "loglevel"),
+            }.get(server["backend"], ())
+            shown = [f"{name.replace('_', ' ')} {visible(own[name])}" for name in details if own[name] not in (0, "")]
+            shown += [] if own.get("file_wrapper", True) else ["no file wrapper"]
+            shown += (
+                [f"directives {', '.join(visible(key) for key, _value in own['extra'])}"] if own.get("extra") else []
+            )
+            rows = [
+                (
+                    "Backend",
+                    f"{server['backend']}{how}, {visible(server['module'])}" + "".join(f"; {text}" for text in shown),
+                ),
+                (
+                    "Size",
+                    f"workers {server['workers']}, threads {server['threads']} ({visible(server['workers_reason'])})",
+                ),
+            ]
+        nginx = server["nginx"]
+        parts = [f"read timeout {nginx['read_timeout']} s", f"bodies up to {nginx['max_body_mb']} MB"]
+        if nginx["proxy_buffers"] or nginx["proxy_buffer_size"]:
+            parts.append(
+                f"buffers {nginx['proxy_buffers'] or 'of Nginx'}, head {nginx['proxy_buffer_size'] or 'of Nginx'}"
+            )
+        parts += ["gzip"] if nginx["gzip"] else []
+        parts += ["answers errors itself"] if nginx["intercept_errors"] else []
+        parts += ["WebSocket"] if nginx["websocket"] else []
+        parts += ["HTTPS only"] if nginx["force_https"] else []
+        parts += [f"charset {nginx['charset']}"] if nginx["charset"] else []
+        rows.append(("Nginx", ", ".join(parts)))
+        if nginx["users"]:
+            rows.append(("Logins", ", ".join(visible(login) for login, _password in nginx["users"])))
+        if nginx["static"]:
+            rows.append(("Static", visible(f"{nginx['static']['path']}/ under {nginx['static']['prefix']}")))
+        rows += [("Error page", visible(f"{code}: {page}")) for code, page in nginx["error_pages"].items()]
+        rows += [("Alias", visible(f"{source} → {target}")) for source, target in nginx["aliases"].items()]
+        if nginx["languages"]:
+            rows.append(
+                ("Languages", visible(", ".join(f"{name} → /{to}/" for name, to in nginx["languages"].items())))
+            )
+        return rows
 
     def _shown(self, text: str) -> str:
         return visible(environment.scrub(text, self.secrets))
@@ -591,7 +942,7 @@ class _Summary:
     def _run(self) -> str:
         run_part = self.plan["run"]
         if not run_part["command"]:
-            return "the backend of legacy mode" if self.plan["mode"] == "legacy" else "nothing that can be run"
+            return "nothing that can be run"
         how = " (once, as a task)" if run_part["task"] else ""
         if self.start.direct:
             how += ", started directly from .venv/bin"
@@ -602,14 +953,51 @@ class _Summary:
             return f"side by side, without a gap: {self.plan['switch_reason']}"
         return f"in place, with a gap: {self.plan['switch_reason']}"
 
+    def _chain(self) -> list[tuple[str, str]]:
+        """The way of a request: each hop with its port, then what stands behind the chain."""
+        chain, behind = self.plan["chain"], self.plan["ports"]["behind"]
+        drawn = [f"{hop['listen']} {hop['service']}{self._hop_note(hop['service'])}" for hop in chain["hops"]]
+        if chain["block"]:
+            return [
+                ("Chain", f"{drawn[0]}: answers 200 OK to everything"),
+                ("", f"the application runs out of reach, on {behind[0]['call']} of the host"),
+            ]
+        names = {"nginx": "Nginx", "application": "application"}
+        drawn += [f"{layer['call']} {names[layer['kind']]}" for layer in behind]
+        if self.plan["server"] and self.plan["server"]["socket"]:
+            drawn.append("application (socket)")
+        return [("Chain", " → ".join(drawn)), ("", chain["reason"])]
+
+    def _hop_note(self, service: str) -> str:
+        given = self.plan["chain"]["settings"].get(service, {})
+        notes = {
+            "varnish": lambda: [visible(given["storage"])],
+            "otoroshi-challenge": lambda: ["two secrets"] if len(given["secrets"]) > 1 else [],
+            "redirectionio": lambda: [f"forwards to {given['forward_port']}"] if given["forward_port"] else [],
+            "custom": lambda: ["a new one with every release"] if given["renewed"] else [],
+        }
+        found = notes[service]() if service in notes and given else []
+        return f" ({', '.join(found)})" if found else ""
+
     def _ports(self) -> str:
         ports = self.plan["ports"]
+        chained = self.plan["chain"]["active"]
         parts = [f"public {ports['public']}"]
-        parts += [f"{hop['service']} on {hop['listen']}" for hop in self.plan["chain"]["hops"]]
-        if self.plan["switch"] == run.SIDE_BY_SIDE:
+        if chained:
+            parts.append("chain on " + " or ".join(str(port) for port in ports["candidates"]))
+        elif self.plan["server"]:
+            parts.append("Nginx on " + " or ".join(str(port) for port in ports["candidates"]))
+        elif self.plan["switch"] == run.SIDE_BY_SIDE:
             parts.append("release on " + " or ".join(str(port) for port in ports["candidates"]))
-        elif self.plan["chain"]["active"] or ports["application"] != ports["public"]:
+        elif ports["application"] != ports["public"]:
             parts.append(f"application on {ports['application']}")
+        for layer in ports["behind"]:
+            own = " or ".join(str(port) for port in layer["candidates"])
+            if layer["kind"] == "nginx":
+                parts.append(f"Nginx called on {layer['call']} → on {own}")
+            else:
+                moves = self.plan["switch"] == run.SIDE_BY_SIDE
+                parts.append(f"application on {layer['call']}" + (f" → release on {own}" if moves else ""))
         return " → ".join(parts)
 
     def _health(self) -> str:

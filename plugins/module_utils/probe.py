@@ -15,7 +15,7 @@ import functools
 import re
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Callable
 from urllib.parse import quote
@@ -47,7 +47,10 @@ class CheckRequest:
     ("200", "2xx" or "200-499") come from the plan (E1, E2). `schedule` holds the attempts in seconds since the start
     (E5); its last entry is the deadline. `timeout` is for one request, in seconds. With `unit`, only listeners of that
     systemd unit count. `also` are further ports that must listen: the inner hops and the application behind them (E4).
-    `mark` is set on every packet of a probe (SO_MARK; needs CAP_NET_ADMIN, silently left out without).
+    `mark` is set on every packet of a probe (SO_MARK; needs CAP_NET_ADMIN, silently left out without). `headers` go with
+    every request. Requests go to `http_port` where that is not 0, as when the proxy on `port` still leads elsewhere.
+    `called` has the port that users and the contract call a port by, where it differs. With `inner`, `port` is behind a chain:
+    the loopback will do, and what does not listen is one of several programs (E4).
     """
 
     port: int
@@ -60,6 +63,14 @@ class CheckRequest:
     host: str = "localhost"
     mark: int | None = None
     also: Sequence[int] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    http_port: int = 0
+    called: Mapping[int, int] = field(default_factory=dict)
+    inner: bool = False
+
+    def name(self, port: int) -> int:
+        """What a port is called."""
+        return self.called.get(port, port)
 
 
 @dataclass(frozen=True)
@@ -137,15 +148,23 @@ def _drain(connection: socket.socket, deadline: float) -> None:
 
 
 def request_status(
-    address: str, port: int, path: str, timeout: float, *, host: str = "localhost", mark: int | None = None
+    address: str,
+    port: int,
+    path: str,
+    timeout: float,
+    *,
+    host: str = "localhost",
+    mark: int | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> int | str:
     """`GET path` and return the status, or in words why there is none. Takes at most about `timeout` seconds."""
     deadline = time.monotonic() + timeout
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     target = quote(path, safe="/?&=%:@!$'()*+,;~[]-._")
+    more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     head = (
         f"GET {target} HTTP/1.1\r\nHost: {host}\r\n"
-        "User-Agent: pyfleet-healthcheck\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+        f"User-Agent: pyfleet-healthcheck\r\nAccept: */*\r\n{more}Connection: close\r\n\r\n"
     )
     try:
         with socket.socket(family, socket.SOCK_STREAM) as connection:
@@ -236,7 +255,13 @@ class _Check:
             with contextlib.suppress(SystemdError):
                 pids = self.processes(request.unit)
             found, foreign = split_by_owner(found, request.port, pids)
-        seen = _Round(verdict=health.listener_verdict(found, wanted))
+        named = [{"port": request.name(each.port), "address": each.address} for each in found]
+        called = [request.name(port) for port in wanted]
+        if request.inner:
+            missing = [port for port in called if port not in {each["port"] for each in named}]
+            seen = _Round(verdict=health.software_not_listening(missing) if missing else "")
+        else:
+            seen = _Round(verdict=health.listener_verdict(named, called))
         if not seen.verdict:
             return seen, found
         if foreign and not any(each.port == request.port for each in found):
@@ -248,7 +273,8 @@ class _Check:
             seen.next_step = "Next step: bind to 0.0.0.0 (many servers: --host 0.0.0.0) and redeploy."
         else:
             seen.facts = self._elsewhere(pids) if pids else []
-            seen.next_step = f"Next step: listen on 0.0.0.0:{request.port} (the variable PORT holds it) and redeploy."
+            host = "" if request.inner else "0.0.0.0:"
+            seen.next_step = f"Next step: listen on {host}{request.port} (the variable PORT holds it) and redeploy."
         return seen, found
 
     def attempt(self, remaining: float) -> bool:
@@ -257,10 +283,11 @@ class _Check:
         self.last = seen
         if seen.verdict:
             return False
-        address = reachable_address(found, self.request.port)
+        port = self.request.http_port or self.request.port
+        address = reachable_address(found, port)
         timeout = max(1.0, min(self.request.timeout, remaining))
         for path in self.request.paths:
-            status = self.probe(address, self.request.port, path, timeout)
+            status = self.probe(address, port, path, timeout)
             if self.statuses.get(path) != status:  # an attempt that repeats the last answer is no news
                 self.log.append(log_line(path, status))
             self.statuses[path] = status
@@ -276,6 +303,18 @@ class _Check:
 
     def ended(self) -> str:
         return self.alive() if self.alive is not None else ""
+
+
+class Ended(str):
+    """Why a unit has ended, where it may be another one than the unit that listens."""
+
+    unit: str
+
+    def __new__(cls, why: str, unit: str) -> Ended:  # noqa: PYI034 - Self came with Python 3.11
+        """The reason, with the unit's name beside it."""
+        made = super().__new__(cls, why)
+        made.unit = unit
+        return made
 
 
 def _unit_ended(unit: str) -> str:
@@ -317,7 +356,8 @@ def run_check(
 ) -> CheckResult:
     """Check until everything passes in one round, the deadline is over or the unit has ended. Never raises.
 
-    `alive` returns why the unit no longer runs, or an empty text; with `request.unit` and no `alive`, systemd is asked.
+    `alive` returns why the unit (another one, with `Ended`) no longer runs, or an empty text; with `request.unit` and no `alive`,
+    systemd is asked.
     `now` (seconds), `sleep`, `listeners`, `processes` and `probe` are injectable for tests.
     """
     unit = request.unit
@@ -325,7 +365,9 @@ def run_check(
         alive = functools.partial(_unit_ended, unit)
 
     def real_probe(address: str, port: int, path: str, timeout: float) -> int | str:
-        return request_status(address, port, path, timeout, host=request.host, mark=request.mark)
+        return request_status(
+            address, port, path, timeout, host=request.host, mark=request.mark, headers=request.headers
+        )
 
     check = _Check(
         request,
@@ -362,15 +404,14 @@ def run_check(
         else health.failure_lines({path: failure_words(status) for path, status in last.failures.items()})
     )
     facts = list(last.facts)
+    ended_unit = getattr(reason, "unit", request.unit)
     if reason:
-        facts.append(f"{request.unit or 'The application'} has ended: {reason}.")
+        facts.append(f"{ended_unit or 'The application'} has ended: {reason}.")
     if request.public_port and request.public_port != request.port:
         facts.append(f"Checked on port {request.port}, this release's own; {request.public_port} is its public port.")
     facts.append(schedule_line(request, attempts, elapsed))
     if reason:
-        facts.append(
-            f"Next step: read its last words (journalctl -u {request.unit or 'UNIT'}), correct it and redeploy."
-        )
+        facts.append(f"Next step: read its last words (journalctl -u {ended_unit or 'UNIT'}), correct it and redeploy.")
     elif last.next_step:
         facts.append(last.next_step)
     else:

@@ -284,6 +284,12 @@ def _requested(
         why = f"{variable} asks for it"
         return _selected(wanted if mode == "uv" else None, kept[0], findings, today, why)
 
+    if series[0] == 2:
+        # C2: never Python 3 instead; another patch release of 2.7 will do.
+        twos = [one for one in pool if one.series == series == (2, 7)]
+        if not twos:
+            return Selection(None, None, "", (finding("python_2_missing", variable, wanted, example=example),))
+        return _selected(None, twos[0], findings, today, f"{variable} asks for it")
     same_series = [one for one in threes if one.series == series] if not ended and len(numbers) == 3 else []
     best = same_series[0] if same_series else _newest(threes, today, requires if mode == "uv" else "")
     if best is None:

@@ -47,6 +47,11 @@ class Elements(NamedTuple):
 NOTHING = Elements({}, frozenset())
 
 
+def elements(ports: Mapping[int, int], internal: Iterable[int] = ()) -> Elements:
+    """The elements for `Redirect.flip`."""
+    return Elements({outer: inner for outer, inner in ports.items() if outer != inner}, frozenset(internal))
+
+
 def _map_text(public: Mapping[int, int]) -> str:
     return ", ".join(f"{outer} : {inner}" for outer, inner in sorted(public.items()))
 
@@ -99,6 +104,8 @@ def render_table(elements: Mapping[int, int] | None = None, internal: Iterable[i
         "  }\n"
         "  chain prerouting {\n"
         "    type nat hook prerouting priority -100; policy accept;\n"
+        "    # an inner port is called on this host only, also where it leads on\n"
+        "    tcp dport @internal accept\n"
         "    meta l4proto tcp fib daddr type local redirect to :tcp dport map @public\n"
         "  }\n"
         "  chain output {\n"
@@ -292,13 +299,14 @@ class Redirect:
                 raise
             return bool(commands) or before != text
 
-    def flip(self, app: str, public: int, port: int, internal: Iterable[int] = ()) -> bool:
-        """Lead an application's public port to a release's port, at once and after a reboot (D2).
+    def flip(self, app: str, ports: Mapping[int, int], internal: Iterable[int] = ()) -> bool:
+        """Lead an application's ports to a release's ports, at once, in one transaction, and after a reboot (D2).
 
-        `internal` are the ports that other hosts must not reach (F12); with `port` equal to `public` there is no
-        redirect, only those. Raises RedirectError, and then neither the file nor the table has changed.
+        `ports` maps the port that is called (the public one; the application's 9000 behind a proxy) to the one that
+        answers; where both are the same there is no redirect. `internal` are the ports that other hosts must not reach
+        (F12). Raises RedirectError, and then neither the file nor the table has changed.
         """
-        new = Elements({} if port == public else {public: port}, frozenset(internal))
+        new = elements(ports, internal)
         return self._change(app, new, render_elements(new))
 
     def clear(self, app: str) -> bool:

@@ -18,6 +18,8 @@ from typing import Any
 
 #: A release is `building` until its build succeeded and it was checked, then `good`; `failed` never serves again by itself.
 BUILDING, GOOD, FAILED = "building", "good", "failed"
+#: The kind of the innermost layer; the others are `flow` and `nginx`.
+APPLICATION = "application"
 RELEASE_ID = re.compile(r"[0-9a-f]{12}\Z")
 
 
@@ -94,6 +96,52 @@ class Layout:
     def worker_unit(self, release: str, index: int) -> str:
         """The unit of one worker of a release."""
         return f"app-{self.name}-worker@{release}:{index}.service"
+
+    def socket_unit(self, release: str) -> str:
+        """The socket that systemd holds for a release's backend server (legacy mode)."""
+        return f"app-{self.name}@{release}.socket"
+
+    def socket(self, release: str) -> str:
+        """Path of that socket; the units' template has it too."""
+        return os.path.join(self.run, self.name, f"{release}.sock")
+
+    def front(self, key: str) -> str:
+        """Folder of one Nginx configuration, which releases with the same settings share (legacy mode)."""
+        return os.path.join(self.settings, f"nginx-{key}")
+
+    def front_unit(self, key: str) -> str:
+        """The Nginx that runs this configuration."""
+        return f"app-{self.name}-nginx@{key}.service"
+
+    def flow(self, key: str) -> str:
+        """Folder of one chain's files, which releases with the same settings share."""
+        return os.path.join(self.settings, f"flow-{key}")
+
+    def flow_slot(self, slot: int) -> str:
+        """Link to the files that the chain's units of a slot read."""
+        return os.path.join(self.settings, f"flow@{slot}")
+
+    def flow_units(self, services: list[str], slot: int) -> list[str]:
+        """The chain's units on a slot, from the public side inwards."""
+        return [f"app-{self.name}-flow-{index}-{service}@{slot}.service" for index, service in enumerate(services)]
+
+    @property
+    def venvs(self) -> str:
+        """Folder of the virtual environments that releases in legacy mode share."""
+        return os.path.join(self.folder, "venvs")
+
+    def main_units(self, description: Description) -> list[str]:
+        """The units without which a release does not serve, in the order of their start."""
+        units = [self.socket_unit(description.release)] if description.socket else []
+        units += [] if description.backend == "none" else [self.unit(description.release)]
+        units += [self.front_unit(description.front)] if description.front else []
+        if description.flow:
+            units += reversed(self.flow_units(description.flow["services"], description.ports.get("flow", 0)))
+        return units
+
+    def is_shared(self, unit: str) -> bool:
+        """Whether releases with the same settings have this unit in common: Nginx and the chain."""
+        return unit.startswith((f"app-{self.name}-nginx@", f"app-{self.name}-flow-"))
 
     @property
     def target(self) -> str:
@@ -172,6 +220,15 @@ def write_file(path: str, text: str, mode: int) -> None:
         raise
 
 
+@dataclass(frozen=True)
+class Layer:
+    """One station between users and the application: `call` is the port that leads to it, `candidates` those it may listen on."""
+
+    kind: str
+    call: int
+    candidates: tuple[int, ...]
+
+
 @dataclass
 class Description:
     """What a release needs in order to run: written when it is prepared, read by every switch, rollback and check."""
@@ -192,8 +249,48 @@ class Description:
     task: bool = False
     drain_seconds: float = 30.0
     stop_seconds: float = 30.0
-    #: Port of the last activation, from the file `port`; 0 when the release never ran.
-    port: int = 0
+    #: Legacy mode: the backend server, `command` for CC_RUN_COMMAND, `none` for Celery alone.
+    backend: str = ""
+    #: Whether systemd holds the backend's socket.
+    socket: bool = False
+    #: Key of the Nginx configuration in front of the backend.
+    front: str = ""
+    #: The Request Flow chain: `key`, `services` from the public side inwards, `inner_ports` by slot, and `block`.
+    flow: dict[str, Any] = field(default_factory=dict)
+    #: The layers behind the outermost one, whose ports are `public_port` and `candidates`: kind, call and candidates of each.
+    inner: list[dict[str, Any]] = field(default_factory=list)
+    #: Port of each layer at the last activation, by kind, from the file `ports.json`; empty when the release never ran.
+    ports: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The way from the public port to the application, outermost first."""
+        kind = "flow" if self.flow else "nginx" if self.front else APPLICATION
+        outer = Layer(kind, self.public_port, tuple(self.candidates))
+        return [outer, *(Layer(each["kind"], each["call"], tuple(each["candidates"])) for each in self.inner)]
+
+    @property
+    def claims(self) -> set[int]:
+        """Every port that a release may use or be called by, the chain's included; other applications keep off them (F12)."""
+        ports = {port for layer in self.layers for port in (layer.call, *layer.candidates)}
+        for index in range(1, len(self.flow.get("services", ()))):
+            ports |= {port + index for port in (*self.candidates, self.public_port)}
+        return ports | set(self.flow.get("inner_ports", ()))
+
+    @property
+    def port(self) -> int:
+        """Where the public port leads to; 0 when the release never ran."""
+        return self.ports.get(self.layers[0].kind, 0)
+
+    @property
+    def entry_port(self) -> int:
+        """Where the release itself answers, Nginx included and the chain not; 0 when it never ran."""
+        return self.ports.get("nginx" if self.front else APPLICATION, 0)
+
+    @property
+    def own_port(self) -> int:
+        """Where the application itself listens; 0 when that is a socket, or when it never ran."""
+        return self.ports.get(APPLICATION, 0)
 
     @classmethod
     def load(cls, layout: Layout, release: str | None) -> Description | None:
@@ -207,13 +304,24 @@ class Description:
         except FileNotFoundError:
             return None
         known = {name: value for name, value in stored.items() if name in cls.__dataclass_fields__}
-        return cls(**{**known, "port": _read_port(os.path.join(folder, "port"))})
+        made = cls(**known)
+        try:
+            with open(os.path.join(folder, "ports.json"), encoding="utf-8") as file:
+                made.ports = {str(kind): int(port) for kind, port in json.load(file).items()}
+        except FileNotFoundError:
+            port = _read_port(os.path.join(folder, "port"))
+            made.ports = {APPLICATION: port} if port else {}
+        return made
 
-    def save_port(self, layout: Layout, port: int) -> None:
-        """Writes the port of this activation; units read it after the environment (contract D2)."""
-        self.port = port
+    def save_ports(self, layout: Layout, ports: dict[str, int]) -> None:
+        """Writes the ports of this activation; units read PORT after the environment (contract D2).
+
+        A backend server has a socket instead of a port: PORT is then what users call.
+        """
+        self.ports = dict(ports)
         folder = layout.release_settings(self.release)
-        write_file(os.path.join(folder, "port"), f"PORT={port}\n", 0o644)
+        write_file(os.path.join(folder, "ports.json"), json.dumps(self.ports) + "\n", 0o644)
+        write_file(os.path.join(folder, "port"), f"PORT={self.own_port or self.public_port}\n", 0o644)
 
 
 def _read_port(path: str) -> int:

@@ -18,6 +18,9 @@ from typing import NamedTuple
 
 STATE_ESTABLISHED = 0x01
 STATE_LISTEN = 0x0A
+# Of /proc/net/unix: not accepted yet, and in use.
+UNIX_CONNECTING = "02"
+UNIX_CONNECTED = "03"
 
 
 class SocketRow(NamedTuple):
@@ -137,3 +140,14 @@ def listeners(proc: str = "/proc", ports: Iterable[int] | None = None) -> list[L
 def established(port: int, proc: str = "/proc") -> int:
     """How many established connections a local port has: what is still to drain."""
     return sum(1 for row in _rows(proc) if row.state == STATE_ESTABLISHED and row.port == port)
+
+
+def connected(path: str, proc: str = "/proc") -> int:
+    """How many connections a Unix socket has, those that wait to be accepted included."""
+    count = 0
+    for line in _read(os.path.join(proc, "net/unix")).splitlines()[1:]:
+        # address, references, protocol, flags, type, state, inode, path
+        columns = line.split(None, 7)
+        if len(columns) == 8 and columns[7] == path and columns[5] in (UNIX_CONNECTING, UNIX_CONNECTED):
+            count += 1
+    return count

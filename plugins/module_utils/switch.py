@@ -10,29 +10,37 @@ boot script makes the redirect agree with the link.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
+from ansible_collections.pyfleet.runtime.plugins.module_utils import redirect as redirects
 from ansible_collections.pyfleet.runtime.plugins.module_utils import sockets
+from ansible_collections.pyfleet.runtime.plugins.module_utils.challenge import challenge_header
 from ansible_collections.pyfleet.runtime.plugins.module_utils.environment import (
     parse_environment_file,
     scrub,
     secret_values,
 )
-from ansible_collections.pyfleet.runtime.plugins.module_utils.probe import CheckRequest, CheckResult, run_check
+from ansible_collections.pyfleet.runtime.plugins.module_utils.flow import Flow, FlowError
+from ansible_collections.pyfleet.runtime.plugins.module_utils.front import PROBE_HEADER, Front
+from ansible_collections.pyfleet.runtime.plugins.module_utils.probe import CheckRequest, CheckResult, Ended, run_check
 from ansible_collections.pyfleet.runtime.plugins.module_utils.redirect import (
     PROBE_MARK,
-    Elements,
     Redirect,
     RedirectError,
     render_elements,
 )
 from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import (
+    APPLICATION,
     FAILED,
     GOOD,
     Description,
+    Layer,
     Layout,
     State,
     write_file,
@@ -84,18 +92,70 @@ def probe_release(
     attempts: list[float] | None = None,
     alive: Callable[[], str] | None = None,
 ) -> CheckResult:
-    """Checks a release on its own port, whatever the redirect says. `attempts` are seconds since the start."""
+    """Checks a release on its own port, whatever the redirect and the chain say. `attempts` are seconds since the start.
+
+    Behind Nginx the request takes the way that a client's takes, but to this release; an application with a port of its own
+    is asked there, since Nginx may still lead to its predecessor.
+    """
     health = description.health
+    own = description.own_port if description.front else 0
     return run_check(
         CheckRequest(
-            port=description.port,
+            port=description.entry_port,
+            also=[own] if own else [],
+            inner=bool(description.flow),
+            called={description.entry_port: description.layers[1].call} if description.flow else {},
+            http_port=own,
+            headers={PROBE_HEADER: Front(layout).token(description.front)} if description.front else {},
             public_port=description.public_port,
             paths=list(health.get("paths") or ["/"]),
             accept=str(health.get("accept") or "200-499"),
             schedule=attempts
             if attempts is not None
             else [float(second) for second in health.get("schedule") or [0.0]],
-            unit=layout.unit(description.release),
+            unit=layout.front_unit(description.front) if description.front else layout.unit(description.release),
+            mark=PROBE_MARK,
+        ),
+        alive=alive,
+    )
+
+
+def probe_chain(
+    layout: Layout,
+    description: Description,
+    environment: dict[str, str],
+    *,
+    requests: bool,
+    attempts: list[float] | None = None,
+    alive: Callable[[], str] | None = None,
+) -> CheckResult:
+    """Checks the chain in front of a release port by port (E4) and, with `requests`, as users would use it.
+
+    A challenge is signed with the application's own secret. With `block` only the blocking service is asked (F6).
+    """
+    health, slot, services = description.health, description.ports["flow"], description.flow["services"]
+    block = bool(description.flow.get("block"))
+    hops = [slot + index for index in range(len(services))]
+    behind = [] if block else [description.entry_port]
+    called = {port: description.public_port + index for index, port in enumerate(hops)}
+    called[description.entry_port] = description.layers[1].call
+    paths = ["/"] if block else list(health.get("paths") or ["/"])
+    return run_check(
+        CheckRequest(
+            port=slot,
+            also=[*hops[1:], *behind],
+            called=called,
+            headers={
+                **(challenge_header(environment) if "otoroshi-challenge" in services else {}),
+                **({PROBE_HEADER: Front(layout).token(description.front)} if description.front else {}),
+            },
+            public_port=description.public_port,
+            paths=paths if requests else [],
+            accept="200" if block else str(health.get("accept") or "200-499"),
+            schedule=attempts
+            if attempts is not None
+            else [float(second) for second in health.get("schedule") or [0.0]],
+            unit=layout.flow_units(services, slot)[0],
             mark=PROBE_MARK,
         ),
         alive=alive,
@@ -114,6 +174,10 @@ class Switch:
         self.systemd = systemd
         self.redirect = redirect
         self.hook = hook
+        self.front = Front(layout, systemd)
+        self.flow = Flow(layout, systemd)
+        #: Whether Varnish, which stays, has another VCL to use.
+        self.other_vcl = False
         self.state = State.load(layout.state_file)
         self.report = Report()
         #: An earlier attempt with the same release has words of its own, which are not those of this one.
@@ -161,31 +225,30 @@ class Switch:
             return parse_environment_file(file.read())
 
     def _serve(self, new: Description, old: Description | None, environment: dict[str, str], first_time: bool) -> None:
-        unit = self.layout.unit(new.release)
         self._cancel_drain(new.release)
-        if (
-            self._active(unit) and new.port in new.candidates
-        ):  # an interrupted switch: it runs, only the rest is missing
+        if self._runs(new):  # an interrupted switch, or a release that drains: it runs, only the rest is missing
             try:
-                self._check(new, environment)
+                self._lead_probes(new)
+                self._check(new, environment, self._shared_ports(new))
                 self._flip(new)
             except (SwitchError, RedirectError, SystemdError) as error:
                 if self.layout.linked("current") != new.release:  # what serves stays, however it feels
                     self._revert(new, None, time.monotonic(), environment)
                 raise SwitchError(str(error), self.report.log, getattr(error, "journal", [])) from error
             return
-        port = self._choose_port(new, old)
-        new.save_port(self.layout, port)
+        running = self._other_running(new.release)
+        shared = self._shared_ports(new)
+        ports = {layer.kind: shared.get(layer.kind) or self._choose_port(layer, running, old) for layer in new.layers}
+        new.save_ports(self.layout, ports)
         if first_time:
             self._pre_run_hook(new, environment)
-        in_place = old is not None and old.port == port and self._active(self.layout.unit(old.release))
+        in_place = old is not None and self._in_the_way(old, set(ports.values()) - set(shared.values()))
         stopped = time.monotonic()
         try:
             if in_place and old is not None:
                 self.systemd.stop(self.layout.unit(old.release), timeout=old.stop_seconds + 15)
-            self.systemd.reset_failed(unit)
-            self._start(unit, environment)
-            self._check(new, environment)
+            self._start(new, old, environment)
+            self._check(new, environment, shared)
             if in_place:
                 self._record_gap(stopped)
             self._flip(new)
@@ -197,38 +260,61 @@ class Switch:
     def _active(self, unit: str) -> bool:
         return self.systemd.state(unit).get("ActiveState") in ("active", "activating", "reloading")
 
-    def _choose_port(self, new: Description, old: Description | None) -> int:
+    def _runs(self, description: Description) -> bool:
+        known = all(description.ports.get(layer.kind) in layer.candidates for layer in description.layers)
+        return known and all(self._active(unit) for unit in self.layout.main_units(description))
+
+    def _in_the_way(self, old: Description, ports: set[int]) -> bool:
+        """Whether the old release's own process holds a port that the new one needs: then it has to stop first (D2)."""
+        return old.own_port in ports and self._active(self.layout.unit(old.release))
+
+    def _shared_ports(self, new: Description) -> dict[str, int]:
+        """Ports of layers that run already with the settings that this release wants, by kind."""
+        found = {"flow": self.flow.slot_of(new)} if new.flow else {}
+        if new.front and self._active(self.layout.front_unit(new.front)):
+            other = Description.load(self.layout, self.front.follows(new.front))
+            found["nginx"] = other.ports.get("nginx", 0) if other is not None else 0
+        return {kind: port for kind, port in found.items() if port}
+
+    def _choose_port(self, layer: Layer, running: dict[str, Description], old: Description | None) -> int:
         """Takes the first free port; a draining release gives its own up only when there is no other."""
-        running = self._other_running(new.release)
-        taken = {description.port: name for name, description in running.items()}
-        serving = old.port if old is not None else 0
-        free = [port for port in new.candidates if port not in taken]
-        draining = [port for port in new.candidates if port in taken and port != serving]
-        port = (free or draining or new.candidates)[0]
-        if port in taken and port != serving:
-            self.systemd.stop(self.layout.unit(taken[port]), timeout=running[taken[port]].stop_seconds + 15)
+        taken = {port: name for name, description in running.items() for port in description.ports.values()}
+        serving = set(old.ports.values()) if old is not None else set()
+        heard = {listener.port for listener in sockets.listeners(ports=layer.candidates)}
+        others = [port for port in layer.candidates if port not in taken]
+        free = [port for port in others if port not in heard]
+        draining = [port for port in layer.candidates if port in taken and port not in serving]
+        port = (free or draining or others or layer.candidates)[0]
+        if port in taken and port not in serving:
+            self._stop_release(running[taken[port]])
+        units = [unit for description in running.values() for unit in self.layout.main_units(description)]
         foreign = [
             listener
             for listener in sockets.listeners(ports=[port])
-            if not any(listener.pid in self.systemd.processes(self.layout.unit(name)) for name in running)
+            if not any(listener.pid in self.systemd.processes(unit) for unit in units)
         ]
         if foreign:
             owner = f"{foreign[0].process or 'another process'} (pid {foreign[0].pid})"
+            variable = "app_release_ports" if port != layer.call else "app_public_port"
             raise SwitchError(
                 f"Port {port} is in use by {owner}, which is not part of {self.layout.name}.\n"
-                f"Rule: D2: the release listens on its own port.\nNext step: stop {owner}, or set app_release_ports.",
+                f"Rule: D2: the release listens on its own port.\nNext step: stop {owner}, or set {variable}.",
                 [],
                 [],
             )
         return port
 
     def _other_running(self, release: str) -> dict[str, Description]:
+        """The application's other releases that still run: the one that serves, and those that drain."""
         found = {}
         prefix, suffix = f"app-{self.layout.name}@", ".service"
-        for unit in self.systemd.list_units(f"{prefix}*{suffix}"):
-            name = unit[len(prefix) : -len(suffix)]
+        names = [unit[len(prefix) : -len(suffix)] for unit in self.systemd.list_units(f"{prefix}*{suffix}")]
+        # Celery alone has no server of its own, only Nginx.
+        names += [self.front.follows(key) for key in self.front.configurations()]
+        for name in dict.fromkeys(names):
             description = Description.load(self.layout, name) if name != release else None
-            if description is not None and self._active(unit):
+            units = self.layout.main_units(description) if description is not None else []
+            if description is not None and any(self._active(unit) for unit in units if not unit.endswith(".socket")):
                 found[name] = description
         return found
 
@@ -249,46 +335,129 @@ class Switch:
                 tail,
             )
 
-    def _start(self, unit: str, environment: dict[str, str]) -> None:
-        try:
-            self.systemd.start(unit)
-        except SystemdError as error:
-            journal = self._journal(unit, environment)
-            raise SwitchError(
-                f"The release does not start: {scrub(error.stderr, secret_values(environment))}\nNext step: read the unit's last "
-                "words, correct the application and deploy again.",
-                [],
-                journal,
-            ) from error
+    def _start(self, new: Description, old: Description | None, environment: dict[str, str]) -> None:
+        if new.front:
+            self.front.install_units(new)
+            self._lead_probes(new)
+        if new.flow:
+            self.flow.install_units(new)
+        chain = self.layout.flow_units(new.flow["services"], new.ports["flow"]) if new.flow else []
+        fresh = bool(chain) and self.flow.slot_of(new) != new.ports["flow"]
+        for unit in self.layout.main_units(new):
+            if unit in chain and fresh:
+                self._place_chain(new, old)
+                fresh = False
+            if self._active(unit):  # the Nginx or the chain that serves the old release will serve this one, too
+                continue
+            if unit == self.layout.front_unit(new.front):
+                self.front.listen(new.front, new.ports["nginx"])
+                self.front.lead(new.front, "serving", new.release)
+            self.systemd.reset_failed(unit)
+            try:
+                self.systemd.start(unit)
+            except SystemdError as error:
+                journal = self._journal(unit, environment)
+                raise SwitchError(
+                    f"The release does not start: {scrub(error.stderr, secret_values(environment))}\n"
+                    "Next step: read the unit's last words, correct the application and deploy again.",
+                    [],
+                    journal,
+                ) from error
 
-    def _check(self, new: Description, environment: dict[str, str]) -> None:
-        unit = self.layout.unit(new.release)
-        restarts = int(self.systemd.state(unit).get("NRestarts") or 0)
+    def _place_chain(self, new: Description, old: Description | None) -> None:
+        """Prepares a slot for the chain, and lets its inner port lead to the new release while the old one serves."""
+        slot = new.ports["flow"]
+        chain = self.layout.flow_units(new.flow["services"], slot)
+        leftover = [unit for unit in chain if self._active(unit)]
+        if leftover:  # of a chain that was cut short
+            self.systemd.stop(*leftover, timeout=new.stop_seconds * len(leftover) + 15)
+        run = os.path.join(self.layout.release_settings(new.release), "run")
+        self.flow.place(new, slot, os.stat(run).st_gid)
+        self.flow.lead(new.flow["key"], new.release)
+        ports, internal = self._ways(old) if old is not None else ({}, set())
+        mine, hidden = self._ways(new)
+        inner = self._inner_port(new)
+        self.redirect.flip(self.layout.name, {**ports, inner: mine[inner]}, sorted(internal | hidden))
+
+    @staticmethod
+    def _inner_port(description: Description) -> int:
+        """The port to which the chain of this release forwards."""
+        slot = description.candidates.index(description.ports["flow"])
+        return int(description.flow["inner_ports"][slot])
+
+    def _ways(self, description: Description) -> tuple[dict[int, int], set[int]]:
+        """Which called port leads to which of a release's ports, and the ports that other hosts must not reach (F12)."""
+        ports = {
+            layer.call: description.ports[layer.kind] for layer in description.layers if layer.kind in description.ports
+        }
+        if description.flow and "flow" in description.ports:
+            for index in range(1, len(description.flow["services"])):
+                ports[description.public_port + index] = description.ports["flow"] + index
+            ports[self._inner_port(description)] = description.entry_port
+        return ports, description.claims - {description.public_port}
+
+    def _lead_probes(self, new: Description) -> None:
+        if new.front:
+            self.front.lead(new.front, "probed", new.release)
+
+    def _check(self, new: Description, environment: dict[str, str], shared: Mapping[str, int]) -> None:
+        """The release itself, then the way through the chain: through all of it where the chain is new (E4)."""
+        units = [unit for unit in self.layout.main_units(new) if unit.endswith(".service")]
+        restarts = {unit: int(self.systemd.state(unit).get("NRestarts") or 0) for unit in units}
+        culprits: list[str] = []
 
         def alive() -> str:
-            state = self.systemd.state(unit)
-            if int(state.get("NRestarts") or 0) > restarts:
-                return f"it ended and was started again (last status {state.get('ExecMainStatus') or 'unknown'})"
-            return ended(state)
+            for unit, before in restarts.items():
+                state = self.systemd.state(unit)
+                why = ended(state)
+                if int(state.get("NRestarts") or 0) > before:
+                    why = "it ended and was started again"
+                if why:
+                    culprits[:] = [unit]
+                    return Ended(why, unit)
+            return ""
 
-        result = probe_release(self.layout, new, alive=alive)
-        self.report.log += result.log
-        if not result.ok:
-            raise SwitchError("\n".join(result.failure), self.report.log, self._journal(unit, environment))
+        checks = [] if new.flow.get("block") else [probe_release(self.layout, new, alive=alive)]
+        if new.flow and all(check.ok for check in checks):
+            through = "flow" not in shared
+            if not through:
+                self._load_vcl(new)
+            checks.append(probe_chain(self.layout, new, environment, requests=through, alive=alive))
+        for check in checks:
+            self.report.log += [line for line in check.log if line not in self.report.log]
+            if not check.ok:
+                # the application's words last: those of Nginx and of the chain may be about the release that serves
+                journal = [line for unit in culprits or reversed(units) for line in self._journal(unit, environment)]
+                raise SwitchError("\n".join(check.failure), self.report.log, journal)
 
     def _revert(
         self, new: Description, in_place_of: Description | None, stopped: float, environment: dict[str, str]
     ) -> None:
         """Leaves the host as it was: the new release stopped and marked, the old one serving (E6)."""
-        unit = self.layout.unit(new.release)
-        self.systemd.stop(unit, timeout=new.stop_seconds + 15)
-        self.systemd.reset_failed(unit)
+        current = Description.load(self.layout, self.layout.linked("current"))
+        if current is not None and current.release != new.release:
+            self._lead_back(new, current)
+        self._stop_release(new)
+        if new.flow:
+            self.flow.remove_units(current.flow.get("services", ()) if current is not None else ())
         if in_place_of is not None:
             self.systemd.start(self.layout.unit(in_place_of.release))
             probe_release(self.layout, in_place_of)
             self._record_gap(stopped)
         self._mark_failed(new, "health check failed")
         self._after_hook("run_failed", new, environment)
+
+    def _lead_back(self, new: Description, current: Description) -> None:
+        """Whatever led to the new release already leads to the one that serves, before the new one stops."""
+        if new.flow and new.flow["key"] == current.flow.get("key"):
+            self.flow.lead(new.flow["key"], current.release)
+        if new.flow and current.ports:
+            ports, internal = self._ways(current)
+            with contextlib.suppress(RedirectError):  # what nft refused before it may refuse again
+                self.redirect.flip(self.layout.name, ports, sorted(internal))
+        if new.front and new.front == current.front:
+            self.front.lead(new.front, "serving", current.release)
+            self.front.lead(new.front, "probed", current.release)
 
     def _mark_failed(self, new: Description, why: str) -> None:
         if self.layout.linked("current") == new.release:  # a release that serves is not undone by a failed second start
@@ -305,19 +474,44 @@ class Switch:
             f"The previous release was started again; nobody served for {self.report.gap_seconds} s (switch in place)."
         )
 
+    def _load_vcl(self, new: Description) -> None:
+        try:
+            self.other_vcl = self.flow.load_vcl(new, new.ports["flow"])
+        except FlowError as error:
+            raise SwitchError(str(error), self.report.log, []) from error
+
     def _flip(self, new: Description) -> None:
         self.report.port = new.port
-        internal = [port for port in new.candidates if port != new.public_port]
-        public = {} if new.port == new.public_port else {new.public_port: new.port}
+        ports, internal = self._ways(new)
         # The boot script puts this copy in place when a reboot hits between the flip and the commit.
         copy = os.path.join(self.layout.release_settings(new.release), "redirect.nft")
-        write_file(copy, render_elements(Elements(public, frozenset(internal))), 0o644)
-        self.report.changed |= self.redirect.flip(self.layout.name, new.public_port, new.port, internal)
+        write_file(copy, render_elements(redirects.elements(ports, internal)), 0o644)
+        write_file(
+            os.path.join(self.layout.release_settings(new.release), "start"),
+            "".join(f"{unit}\n" for unit in self.layout.main_units(new)),
+            0o644,
+        )
+        # Clients of a chain that drains go on to the new release.
+        running = self._other_running(new.release) if self.flow.used() else {}
+        draining = [each for each in running.values() if each.flow and "flow" in each.ports]
+        ports = {**{self._inner_port(each): new.entry_port for each in draining}, **ports}
+        for each in draining:
+            internal |= self._ways(each)[1]
+        self.report.changed |= self.redirect.flip(self.layout.name, ports, sorted(internal - {new.public_port}))
+        if new.front:
+            self.report.changed |= self.front.lead(new.front, "serving", new.release)
+        if new.flow:
+            self.flow.lead(new.flow["key"], new.release)
+        if self.other_vcl:
+            try:
+                self.flow.use_vcl(new, new.ports["flow"])
+            except FlowError as error:
+                raise SwitchError(str(error), self.report.log, []) from error
 
     def _run_task(self, new: Description, environment: dict[str, str]) -> None:
         """Runs the command once to its end (D9)."""
         unit = f"app-{self.layout.name}-task@{new.release}.service"
-        new.save_port(self.layout, new.public_port)
+        new.save_ports(self.layout, {APPLICATION: new.public_port})
         self._pre_run_hook(new, environment)
         try:
             self.systemd.start(unit, timeout=TASK_SECONDS)
@@ -350,7 +544,7 @@ class Switch:
             result=GOOD,
             why="",
             activated_at=time.time(),
-            ports=sorted({new.public_port, *new.candidates}),
+            ports=sorted(new.claims),
         )
         self.state.save(self.layout.state_file)
         enabled = self.systemd.show([self.layout.target], ["UnitFileState"])[self.layout.target].get("UnitFileState")
@@ -385,20 +579,71 @@ class Switch:
         if running:
             time.sleep(SETTLE_SECONDS)
         for name, description in running.items():
-            unit = self.layout.unit(name)
-            connections = sockets.established(description.port) if description.port != new.port else 0
+            connections = self._connections(description, new)
             if connections and description.drain_seconds > 0:
                 waiting.append(f"{name} ({connections} connections, {description.drain_seconds:g} s at most)")
-                self._stop_later(unit, name, description)
+                self._stop_later(name, description, new)
             else:
-                self.systemd.stop(unit, timeout=description.stop_seconds + 15)
-                self.systemd.reset_failed(unit)  # however it ended, it was asked to
+                self._stop_release(description)
         self.report.drained = "draining: " + ", ".join(waiting) if waiting else ""
+        if not new.front and not any(description.front for description in running.values() if waiting):
+            self.front.remove_units()
+        self.flow.remove_units(new.flow.get("services", ()))
+        if not waiting and not new.task and any(each.flow for each in running.values()):
+            ports, internal = self._ways(new)  # where the chains that ended forwarded to leads nowhere any more
+            self.redirect.flip(self.layout.name, ports, sorted(internal))
 
-    def _stop_later(self, unit: str, release: str, description: Description) -> None:
+    def _connections(self, old: Description, new: Description) -> int:
+        """What an old release still has to answer: the clients of its outermost layer that the new one does not share."""
+        for layer in old.layers:
+            port = old.ports.get(layer.kind, 0)
+            if port != new.ports.get(layer.kind):
+                return sockets.established(port)
+        # The new release's Nginx is the old one's, and kept the clients.
+        return sockets.connected(self.layout.socket(old.release)) if old.socket else 0
+
+    def _stop_release(self, description: Description) -> None:
+        """Stops what a release runs, from the public side inwards; not what another release shares by now."""
+        own = self._own_units(description)
+        shared = [unit for unit in reversed(self.layout.main_units(description)) if unit not in own]
+        jobs = [[unit] for unit in shared if self._belongs(unit, description)] + ([own] if own else [])
+        for job in jobs:
+            self.systemd.stop(*job, timeout=description.stop_seconds + 15)
+            self.systemd.reset_failed(*job)  # however it ended, it was asked to
+
+    def _final_redirect(self, new: Description) -> str:
+        """Shell text that takes away, later, where the chain that drained forwarded to, unless another release serves by then."""
+        copy = shlex.quote(os.path.join(self.layout.release_settings(new.release), "redirect.nft"))
+        target = shlex.quote(os.path.join(self.layout.config, "redirects", f"{self.layout.name}.nft"))
+        current = shlex.quote(self.layout.link("current"))
+        return (
+            f'[ "$(readlink {current})" != releases/{new.release} ] || {{ cp {copy} {target}.new; mv {target}.new {target}; '
+            "systemctl reload pyfleet-redirect.service; }"
+        )
+
+    def _own_units(self, description: Description) -> list[str]:
+        """What no other release shares, in the order in which it stops: a socket that outlives its backend, be it for a moment,
+        starts it again for what still waits there."""
+        return [unit for unit in self.layout.main_units(description) if not self.layout.is_shared(unit)]
+
+    def _belongs(self, unit: str, description: Description) -> bool:
+        nginx = unit == self.layout.front_unit(description.front)
+        return self.front.belongs_to(description) if nginx else self.flow.belongs_to(description)
+
+    def _stop_later(self, release: str, description: Description, new: Description) -> None:
         timer = self._drain_timer(release)
-        if not self._active(f"{timer}.timer"):
-            self.systemd.run_later(timer, description.drain_seconds, ["systemctl", "--no-block", "stop", unit])
+        if self._active(f"{timer}.timer"):
+            return
+        command = ["systemctl", "--no-block", "stop", self.layout.unit(release)]
+        if description.front or description.flow:
+            own = self._own_units(description)
+            parts = [self.flow.stop_text(description)] if description.flow else []
+            parts += [self.front.stop_text(description)] if description.front else []
+            parts += [f"systemctl stop {' '.join(own)}"] if own else []
+            parts += [self.front.removal()] if description.front else []
+            parts += [self.flow.removal(), self._final_redirect(new)] if description.flow else []
+            command = ["/bin/sh", "-c", "; ".join(parts)]
+        self.systemd.run_later(timer, description.drain_seconds, command)
 
     def _cancel_drain(self, release: str) -> None:
         """A release that serves again must not be stopped by the drain it was in."""
@@ -422,10 +667,13 @@ class Switch:
 
     def _journal(self, unit: str, environment: dict[str, str]) -> list[str]:
         try:
-            lines = self.systemd.journal(unit, JOURNAL_LINES, since=self.began)
+            lines = self.systemd.journal(unit, 4 * JOURNAL_LINES, since=self.began)
         except SystemdError as error:
             return [f"(the journal cannot be read: {error})"]
-        return self._scrub(lines, environment)
+        # Of what ends and is started again, the words before its end say why; those of the next start hide them.
+        ends = [position for position, line in enumerate(lines) if "Main process exited" in line]
+        lines = lines[: ends[-1] + 1] if ends else lines
+        return self._scrub(lines[-JOURNAL_LINES:], environment)
 
     @staticmethod
     def _scrub(lines: list[str], environment: dict[str, str]) -> list[str]:

@@ -159,7 +159,12 @@ class Systemd:
         self._systemctl("start", *([] if block else ["--no-block"]), "--", *units, timeout=timeout)
 
     def stop(self, *units: str, timeout: float | None = None, block: bool = True) -> None:
-        self._systemctl("stop", *([] if block else ["--no-block"]), "--", *units, timeout=timeout)
+        """Stop units; one that is not loaded, as a transient unit that just ended, is stopped already."""
+        argv = ["systemctl", "--no-pager", "stop", *([] if block else ["--no-block"]), "--", *units]
+        done = self._call(argv, timeout)
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        if done.returncode != 0 and not (lines and all("not loaded" in line for line in lines)):
+            raise SystemdError(argv, done.stderr or done.stdout)
 
     def restart(self, *units: str, timeout: float | None = None) -> None:
         self._systemctl("restart", "--", *units, timeout=timeout)

@@ -41,7 +41,7 @@ class Worker:
         }
 
 
-def read_workers(env: Mapping[str, str]) -> tuple[list[Worker], list[Finding]]:
+def read_workers(env: Mapping[str, str], uv_mode: bool = True) -> tuple[list[Worker], list[Finding]]:
     """D7: the workers, CC_WORKER_COMMAND first, then by index. Indexes need not be without a gap."""
     findings: list[Finding] = []
     found: list[tuple[int, str]] = []
@@ -57,7 +57,8 @@ def read_workers(env: Mapping[str, str]) -> tuple[list[Worker], list[Finding]]:
         else:
             shown = show(name, env[name], secret_values(env))
             findings.append(finding("index_malformed", name, shown, example="CC_WORKER_COMMAND_0"))
-    restart, delay = _read_policy(env, findings)
+    restart, delay, found_policy = read_policy(env)
+    findings += found_policy
     workers: list[Worker] = []
     for _index, name in sorted(found):
         command = env[name]
@@ -67,12 +68,14 @@ def read_workers(env: Mapping[str, str]) -> tuple[list[Worker], list[Finding]]:
         elif why:
             findings.append(finding("worker_command_invalid", name, show(name, command, secret_values(env)), why=why))
         else:
-            script = commands.start(command).script
+            script = commands.start(command, uv_mode).script
             workers.append(Worker(len(workers), name, command, script, restart, delay))
     return workers, findings
 
 
-def _read_policy(env: Mapping[str, str], findings: list[Finding]) -> tuple[str, int | float]:
+def read_policy(env: Mapping[str, str]) -> tuple[str, int | float, list[Finding]]:
+    """D7: how and after how many seconds every worker is started again."""
+    findings: list[Finding] = []
     restart = env.get("CC_WORKER_RESTART", "").strip() or RESTART[0]
     if restart not in RESTART:
         findings.append(finding("worker_restart_invalid", "CC_WORKER_RESTART", restart))
@@ -84,4 +87,4 @@ def _read_policy(env: Mapping[str, str], findings: list[Finding]) -> tuple[str, 
         delay = int(delay) if delay == int(delay) else delay
     else:
         findings.append(finding("worker_delay_invalid", "CC_WORKER_RESTART_DELAY", text))
-    return restart, delay
+    return restart, delay, findings

@@ -83,7 +83,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.pyfleet.runtime.plugins.module_utils import set_state, sockets
+from ansible_collections.pyfleet.runtime.plugins.module_utils import flow, front, set_state, sockets
 from ansible_collections.pyfleet.runtime.plugins.module_utils.lock import read_packages
 from ansible_collections.pyfleet.runtime.plugins.module_utils.redirect import Redirect, RedirectError
 from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import Description, Layout, State
@@ -110,6 +110,16 @@ def pythons(python_dir: str) -> list[dict[str, Any]]:
     return found
 
 
+def _unit_of(pid: int | None) -> str:
+    """The service that a process belongs to, which tells the application's own listeners from a stranger's; "" when it has none."""
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8") as file:
+            names = [line.strip().rpartition("/")[2] for line in file]
+    except OSError:
+        return ""
+    return next((name for name in names if name.endswith(".service")), "")
+
+
 def host_facts(module: AnsibleModule, layout_root: str, own: str) -> dict[str, Any]:
     """Gathers what the plan wants to know of the host."""
     release = _os_release()
@@ -125,10 +135,24 @@ def host_facts(module: AnsibleModule, layout_root: str, own: str) -> dict[str, A
         "distribution": release.get("ID", ""),
         "release": release.get("VERSION_ID", release.get("VERSION_CODENAME", "")),
         "systemd": int(version.group()) if version else 0,
-        "listeners": [listener.to_dict() for listener in sockets.listeners()],
+        "listeners": [{**listener.to_dict(), "unit": _unit_of(listener.pid)} for listener in sockets.listeners()],
         "apps": other_apps(layout_root, module.params["config"], own),
+        "nginx": _version_of([front.NGINX, "-v"]),
+        "haproxy": _version_of(["/usr/sbin/haproxy", "-v"]),
+        "varnish": _version_of(["/usr/sbin/varnishd", "-V"]),
+        "programs": sorted(glob.glob("/opt/pyfleet/bin/*")),
         "provisioned": os.path.exists("/etc/systemd/system/pyfleet-redirect.service"),
     }
+
+
+def _version_of(command: list[str]) -> str:
+    """Version of a proxy of the distribution; empty when the host has none."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    found = re.search(r"[0-9]+\.[0-9]+(\.[0-9]+)?", done.stdout + done.stderr)
+    return found.group() if found else ""
 
 
 def other_apps(root: str, config: str, own: str) -> dict[str, Any]:
@@ -142,7 +166,7 @@ def other_apps(root: str, config: str, own: str) -> dict[str, Any]:
         current = layout.linked("current")
         description = Description.load(layout, current) if current else None
         if description and not description.task:
-            result[name] = {"ports": sorted({description.public_port, *description.candidates})}
+            result[name] = {"ports": sorted(description.claims)}
     return result
 
 
@@ -154,7 +178,8 @@ def app_state(module: AnsibleModule, layout: Layout) -> dict[str, Any]:
     if not is_booted() or not state.releases:
         return result
     systemd = Systemd()
-    patterns = [f"app-{layout.name}@*.service", f"app-{layout.name}-worker@*.service"]
+    names = [f"app-{layout.name}{part}@*.service" for part in ("", "-worker", "-nginx", "-flow-*")]
+    patterns = [*names, f"app-{layout.name}@*.socket"]
     shown = systemd.show([layout.target, *systemd.list_units(*patterns)])
     for unit, facts in shown.items():
         result["units"][unit] = {
@@ -163,27 +188,55 @@ def app_state(module: AnsibleModule, layout: Layout) -> dict[str, Any]:
             "since": facts.get("ActiveEnterTimestamp", ""),
             "restarts": int(facts.get("NRestarts") or 0),
         }
-    result["running"] = sorted(
-        release for release in state.releases if result["units"].get(layout.unit(release), {}).get("active") == "active"
-    )
     description = Description.load(layout, current) if current else None
+    known = {release: Description.load(layout, release) for release in state.releases}
+    nginx, chain = front.Front(layout, systemd), flow.Flow(layout, systemd)
+
+    def runs(each: Description) -> bool:
+        active = all(result["units"].get(unit, {}).get("active") == "active" for unit in layout.main_units(each))
+        # Celery alone has no server of its own: the Nginx that its predecessor left running must be its own by now.
+        return active and (each.backend != "none" or nginx.belongs_to(each))
+
+    result["running"] = sorted(name for name, each in known.items() if each is not None and runs(each))
     if current and description:
         result["port"] = description.port
         result["public_port"] = description.public_port
         result["switch"] = description.switch
         result["mode"] = description.mode
+        result["backend"] = description.backend
         result["packages"] = read_packages(os.path.join(layout.release(current), description.project_root, "uv.lock"))
         result["environment_names"] = description.environment_names
         leads_to = Redirect(module.params["config"]).current().get(description.public_port, description.public_port)
         result["task"] = description.task
         # A task that ended well has done all it is for (D9).
-        result["serving"] = description.task or (current in result["running"] and leads_to == description.port)
+        led = leads_to == description.port and (not description.front or nginx.belongs_to(description))
+        led = led and (not description.flow or chain.belongs_to(description))
+        result["hops"] = [
+            {"service": service, "unit": unit, "active": result["units"].get(unit, {}).get("active") == "active"}
+            for service, unit in zip(
+                description.flow.get("services", []),
+                layout.flow_units(description.flow.get("services", []), description.port),
+            )
+        ]
+        result["serving"] = description.task or (current in result["running"] and led)
         if module.params["health"] and current in result["running"]:
-            from ansible_collections.pyfleet.runtime.plugins.module_utils.switch import probe_release
-
-            check = probe_release(layout, description, attempts=[0.0])
-            result["health"] = {"ok": check.ok, "log": check.log + check.failure}
+            result["health"] = _health(layout, description)
     return result
+
+
+def _health(layout: Layout, description: Description) -> dict[str, Any]:
+    """Asks the release itself and, where there is a chain, through it."""
+    from ansible_collections.pyfleet.runtime.plugins.module_utils.environment import parse_environment_file
+    from ansible_collections.pyfleet.runtime.plugins.module_utils.switch import probe_chain, probe_release
+
+    checks = [] if description.flow.get("block") else [probe_release(layout, description, attempts=[0.0])]
+    if description.flow:
+        path = os.path.join(layout.release_settings(description.release), "environment")
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            environment = parse_environment_file(file.read())
+        checks.append(probe_chain(layout, description, environment, requests=True, attempts=[0.0]))
+    log = [line for check in checks for line in check.log + check.failure]
+    return {"ok": all(check.ok for check in checks), "log": list(dict.fromkeys(log))}
 
 
 def _output(command: list[str]) -> str:

@@ -146,7 +146,9 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.pyfleet.runtime.plugins.module_utils import bytecode, process
+from ansible_collections.pyfleet.runtime.plugins.module_utils import bytecode, process, venvs
+from ansible_collections.pyfleet.runtime.plugins.module_utils.flow import Flow, FlowError
+from ansible_collections.pyfleet.runtime.plugins.module_utils.front import Front, FrontError, write_release
 from ansible_collections.pyfleet.runtime.plugins.module_utils.redirect import Redirect, RedirectError
 from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import (
     BUILDING,
@@ -200,6 +202,11 @@ class Releases:
                 state.save(self.layout.state_file)
                 self._unpack(uid, gid)
                 self._write_settings(payload, gid)
+            except (FrontError, FlowError) as error:
+                self._forget(self.release)
+                state.mark(self.release, result=FAILED, why=str(error).partition(":")[0], failed_at=time.time())
+                state.save(self.layout.state_file)
+                self._fail(str(error))
             except (OSError, tarfile.TarError) as error:
                 self._forget(self.release)
                 full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -266,6 +273,30 @@ class Releases:
                 os.symlink(os.path.join("..", self.release, name), os.path.join(worker, name))
             self._write_script(os.path.join(worker, "run"), script, gid)
         write_file(self.layout.build_environment, payload["build_environment"], 0o600)
+        self._write_proxies(payload, gid)
+
+    def _write_proxies(self, payload: dict[str, Any], gid: int) -> None:
+        """What stands in front of the release: the chain's files, and Nginx's in legacy mode."""
+        description, flow, front = payload["description"], payload.get("flow"), payload.get("front")
+        folder = self.layout.release_settings(self.release)
+        if flow or front:
+            os.mkdir(os.path.join(folder, "units"), 0o755)
+        if flow:
+            Flow(self.layout).write(description["flow"]["key"], flow["files"])
+            for name, text in flow["units"].items():
+                write_file(os.path.join(folder, "units", name), text, 0o644)
+            write_file(os.path.join(folder, "flow"), f"{description['flow']['key']}\n", 0o644)
+            if flow["vcl"]:
+                write_file(os.path.join(folder, "default.vcl"), flow["vcl"], 0o644)
+                Flow(self.layout).check_vcl(self.release)
+        project = os.path.join(self.layout.release(self.release), description["project_root"] or "")
+        os.symlink(project.rstrip("/"), os.path.join(folder, "root"))
+        if front:
+            write_release(self.layout, description, front["files"], gid)
+            outer = description["inner"][0] if flow else description
+            Front(self.layout).write(
+                description["front"], front["nginx"], front["users"], outer["candidates"][0], description["user"]
+            )
 
     @staticmethod
     def _write_script(path: str, script: str, gid: int) -> None:
@@ -335,7 +366,7 @@ class Releases:
     def _hook(self, text: str, description: Description, environment: dict[str, str]) -> tuple[int, str]:
         """Runs a hook as the application's user, in the project root, with the release's environment."""
         account = process.find_account(description.user)
-        given = {**environment, "PORT": str(description.port)}
+        given = {**environment, "PORT": str(description.own_port or description.public_port)}
         clean, _dropped = process.clean_environment(account, given, os.environ)
         folder = os.path.join(self.layout.release(description.release), description.project_root)
         done = process.run(
@@ -365,7 +396,9 @@ class Releases:
     def pruned(self) -> dict[str, Any]:
         """Removes releases beyond `keep`."""
         state = State.load(self.layout.state_file)
+        front = Front(self.layout)
         running = [unit.partition("@")[2].rpartition(".")[0] for unit in self._instances()]
+        running += [front.follows(key) for key in front.configurations()]
         protected = [self.layout.linked("current"), self.layout.linked("previous"), *running]
         names = prunable(state, keep=self.module.params["keep"], protected=protected)
         if not self.check:
@@ -374,7 +407,15 @@ class Releases:
                 del state.releases[name]
             if names:
                 state.save(self.layout.state_file)
+            self._prune_shared(front, state)
         return {"changed": bool(names), "removed": names, "diff": self._diff(after=dict.fromkeys(names))}
+
+    def _prune_shared(self, front: Front, state: State) -> None:
+        """Removes what only releases in legacy mode share and none of those that are left needs."""
+        left = [Description.load(self.layout, name) for name in state.releases]
+        front.prune({description.front for description in left if description is not None})
+        Flow(self.layout).prune({str(each.flow["key"]) for each in left if each is not None and each.flow})
+        venvs.remove_unused(self.layout.folder)
 
     def absent(self) -> dict[str, Any]:
         """Stops the application and removes it; the home stays unless asked, because the application may have written there."""
@@ -394,6 +435,8 @@ class Releases:
             systemd.stop(*units, timeout=120)
             # A server that ends with a status of its own would stay in the list of failed units for ever.
             systemd.reset_failed(*units)
+        Front(layout, systemd).remove_units()
+        Flow(layout, systemd).remove_units()
         Redirect(layout.config).clear(layout.name)
         shutil.rmtree(layout.settings, ignore_errors=True)
         for name in names:
@@ -401,7 +444,14 @@ class Releases:
             if path == layout.home and home_stays:
                 continue
             shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
-        shutil.rmtree(f"/var/cache/app-{layout.name}", ignore_errors=True)
+        for folder in (f"/var/cache/app-{layout.name}", f"/var/cache/app-{layout.name}-nginx"):
+            shutil.rmtree(folder, ignore_errors=True)
+        hops = f"/var/cache/pyfleet-flow-{layout.name}-*"
+        for folder in (*glob.glob(hops), *glob.glob(hops.replace("/cache/", "/cache/private/"))):
+            os.unlink(folder) if os.path.islink(folder) else shutil.rmtree(folder, ignore_errors=True)
+        run = f"/run/app-{layout.name}"
+        for folder in (os.path.join(layout.run, layout.name), run, f"{run}-nginx"):
+            shutil.rmtree(folder, ignore_errors=True)
         if not home_stays:
             shutil.rmtree(layout.folder, ignore_errors=True)
             with contextlib.suppress(KeyError):
@@ -416,8 +466,10 @@ class Releases:
 
     def _stop_instance(self, release: str) -> None:
         """A release that is prepared anew may still run from an earlier, failed attempt."""
-        if self.layout.unit(release) in self._instances():
-            Systemd().stop(self.layout.unit(release), timeout=120)
+        systemd = Systemd()
+        units = systemd.list_units(self.layout.unit(release), self.layout.socket_unit(release))
+        for unit in sorted(units, key=lambda unit: not unit.endswith(".socket")):  # which would start the service again
+            systemd.stop(unit, timeout=120)
 
     def _forget(self, release: str) -> None:
         shutil.rmtree(self.layout.release(release), ignore_errors=True)

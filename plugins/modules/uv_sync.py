@@ -253,8 +253,6 @@ plan:
 import datetime
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -263,9 +261,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils import environment as app_environment
 from ansible_collections.pyfleet.runtime.plugins.module_utils import process, uv
-from ansible_collections.pyfleet.runtime.plugins.module_utils.hidden import keep_hidden
+from ansible_collections.pyfleet.runtime.plugins.module_utils.builder import Builder
 
-HOOKS = {"pre_build_hook": "CC_PRE_BUILD_HOOK", "post_build_hook": "CC_POST_BUILD_HOOK"}
 # What the plan reads of a file, and which files it may want.
 TEXT_LIMIT = 64 * 1024
 FILE_LIMIT = 20000
@@ -395,19 +392,12 @@ def previous_python(project: Path) -> str | None:
     return match.group(1) if match else None
 
 
-class Sync:
+class Sync(Builder):
     """One run of the module."""
 
     def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
-        self.options: dict[str, Any] = dict(module.params)
-        self.check = bool(module.check_mode)
-        self.result: dict[str, Any] = {"changed": False, "commands": [], "hooks": [], "dropped": [], "packages": []}
-        self.trouble: uv.UvError | None = None
-        stored = self.from_file(self.options["environment_file"])
-        for option, name in HOOKS.items():
-            self.options[option] = self.options[option] or stored.get(name)
-        given = {**stored, **(self.options["environment"] or {})}
+        super().__init__(module)
+        given = {**self.stored, **(self.options["environment"] or {})}
         self.given, self.findings = app_environment.validate(given)
         self.application: dict[str, Any] | None = self.options["application"]
         application_env: dict[str, str] = {}
@@ -419,211 +409,13 @@ class Sync:
             self.credentials = uv.credential_variables(self.options["index_credentials"] or {})
         except uv.UvError as error:
             self.trouble = error
-        self.secrets = app_environment.secret_values(self.credentials)
-        for environment in (application_env, self.given):
-            secret = {name: value for name, value in environment.items() if name not in process.NOT_SECRET}
-            self.secrets += app_environment.secret_values(secret)
-        keep_hidden(module, ("environment", "index_credentials"), self.secrets)
+        self.secrets += app_environment.secret_values(self.credentials)
+        self.keep_secret(("environment", "index_credentials"), application_env, self.given)
         if self.application is not None:
             module.params["application"] = {
                 **self.application,
                 "env": dict.fromkeys(self.application["env"] or {}, "(hidden)"),
             }
-        self.project = Path(self.options["project"])
-        self.scratch: Path | None = None
-
-    def from_file(self, path: str | None) -> dict[str, str]:
-        """Reads the environment of a build from a root-only file, and removes the file: the build is all it is for (B8)."""
-        if not path:
-            return {}
-        try:
-            text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
-            if not self.check:
-                Path(path).unlink()
-            return app_environment.parse_environment_file(text)
-        except (OSError, ValueError) as error:
-            # In check mode the step that writes it did not.
-            if not self.check:
-                self.trouble = uv.UvError(
-                    "environment_file_unreadable",
-                    "The file with the build's variables cannot be read.",
-                    words=str(error),
-                    facts=[("Variable", "environment_file"), ("Value", path)],
-                    rule="B8: the build sees the application's environment",
-                    next_step="Run the step that writes it first (release with state prepared), or remove environment_file.",
-                )
-            return {}
-
-    # -- ends -------------------------------------------------------------------------------------------------------------
-
-    def fail(self, error: uv.UvError) -> NoReturn:
-        """Ends the module with what went wrong, in a person's words and in a program's."""
-        self.result.update(
-            reason=error.reason, rule=error.rule, next_step=error.next_step, words=self.scrub(error.words)
-        )
-        self.result.pop("msg", None)
-        self.module.fail_json(msg=self.scrub(error.render()), **self.result)
-        raise SystemExit(1)  # fail_json never returns; this tells the type checker
-
-    def predict(self, reason: str, why: str) -> NoReturn:
-        """Ends check mode where what the sync needs is made by a step that check mode did not carry out."""
-        self.result.update(changed=True, reason=reason, msg=f"check mode can say more once {why}")
-        if self.module._diff:
-            after = f"(packages are known once {why})\n"
-            self.result["diff"] = {
-                "before": "",
-                "after": after,
-                "before_header": "nothing",
-                "after_header": str(self.project / ".venv"),
-            }
-        self.module.exit_json(**self.result)
-        raise SystemExit(0)
-
-    def scrub(self, text: str) -> str:
-        """Returns `text` without secrets."""
-        return app_environment.scrub(text, self.secrets)
-
-    # -- parts ------------------------------------------------------------------------------------------------------------
-
-    def find_account(self) -> process.Account:
-        """Returns the user to build as."""
-        name = self.options["run_as"]
-        if not name:
-            return process.current_account()
-        try:
-            account = process.find_account(name)
-        except KeyError:
-            if self.check:
-                self.predict("user_missing", f"the user {name} exists")
-            raise uv.UvError(
-                "user_missing",
-                f"There is no user {name} on this host.",
-                rule="the build runs as its own user",
-                next_step="Create the user, or set run_as to one that exists.",
-            )
-        if account.uid != os.geteuid() and os.geteuid() != 0:
-            raise uv.UvError(
-                "not_root",
-                "Only root can build as another user.",
-                facts=[("Value", "run_as: " + name)],
-                rule="the build runs as `run_as`",
-                next_step="Run the task with become: true.",
-            )
-        return account
-
-    def find_uv(self, path: str, environment: Mapping[str, str], account: process.Account) -> str:
-        """Returns a uv that is new enough."""
-        try:
-            executable = uv.find_executable(self.options["executable"], path)
-        except uv.UvError as error:
-            if self.check:
-                self.predict(error.reason, "uv is on this host")
-            raise
-        done = self.run([executable, "--version"], environment, account, directory="/", parsed=True, listed=False)
-        version = uv.parse_version_output(done.stdout)
-        if not done.ok or version is None:
-            raise uv.UvError(
-                "uv_broken",
-                f"{executable} does not run on this host.",
-                words=done.stderr or done.stdout,
-                rule="uv is a program for this host's architecture and system library",
-                next_step="Install uv with the role uv, or set `executable` to one that runs here.",
-            )
-        self.result["uv_version"] = version
-        uv.require_version(version, executable=executable)
-        return executable
-
-    def run(
-        self,
-        argv: Sequence[str],
-        environment: Mapping[str, str],
-        account: process.Account,
-        *,
-        directory: str,
-        merge: bool = False,
-        parsed: bool = False,
-        listed: bool = True,
-    ) -> process.Completed:
-        """Runs a command of the build and lists it; `parsed` keeps stdout as it is, for a program to read."""
-        if listed:
-            self.result["commands"].append(process.command_line(argv, self.secrets))
-        try:
-            return process.run(
-                argv,
-                cwd=directory,
-                environment=environment,
-                account=account,
-                timeout=self.options["timeout"],
-                merge=merge,
-                secrets=self.secrets,
-                raw_stdout=parsed,
-            )
-        except process.ProcessError as error:
-            raise uv.UvError(
-                "not_started",
-                self.scrub(str(error)),
-                rule="commands of the build run in the project as the build's user",
-                next_step="Check that the program and the directory exist and that the user may enter it.",
-            )
-
-    def keep_out(self, executable: str, environment: dict[str, str], account: process.Account) -> None:
-        """Check mode: what uv would create outside the project, its cache and its store of credentials, goes to a scratch place.
-
-        What is there already is used, so that a dry run is as quick as it can be and sees the same indexes.
-        """
-        self.scratch = scratch = Path(tempfile.mkdtemp(prefix="uv-check-"))
-        os.chown(str(scratch), account.uid, account.gid)
-        # uv knows where its configuration puts the cache.
-        cache = self.run([executable, "cache", "dir"], environment, account, directory=str(self.project), listed=False)
-        data = Path(environment.get("XDG_DATA_HOME") or Path(environment["HOME"]) / ".local" / "share")
-        for variable, usual in (
-            ("UV_CACHE_DIR", cache.stdout.strip()),
-            ("UV_CREDENTIALS_DIR", environment.get("UV_CREDENTIALS_DIR") or str(data / "uv" / "credentials")),
-        ):
-            if not usual or not Path(usual).is_dir():
-                environment[variable] = str(scratch / variable)
-
-    def hook(self, option: str, text: str | None, environment: Mapping[str, str], account: process.Account) -> None:
-        """Runs one hook of the build (B6)."""
-        if not text or not text.strip():
-            return
-        name = HOOKS[option]
-        entry: dict[str, Any] = {"name": name, "ran": not self.check}
-        self.result["hooks"].append(entry)
-        if self.check:
-            return
-        directory = self.options["hook_directory"] or str(self.project)
-        # By name, not as an argument: arguments are visible in the process list (F14, I).
-        done = self.run(
-            ["/bin/bash", "-c", f'eval "${name}"'],
-            {**environment, name: text},
-            account,
-            directory=directory,
-            merge=True,
-        )
-        entry.update(seconds=round(done.seconds, 2), status=done.returncode, output=process.tail(done.stdout))
-        if done.ok:
-            return
-        how = (
-            "did not end within {} s".format(self.options["timeout"])
-            if done.timed_out
-            else (
-                "was ended by signal %s" % -done.returncode
-                if done.returncode < 0
-                else f"ended with exit status {done.returncode}"
-            )
-        )
-        raise uv.UvError(
-            "hook_failed",
-            f"{name} failed: it {how}.",
-            words=process.tail(done.stdout),
-            facts=[("Variable", name), ("Value", self.scrub(text.strip().splitlines()[0]))],
-            rule="B6: CC_PRE_BUILD_HOOK runs before dependencies are installed, CC_POST_BUILD_HOOK after; either "
-            "failing fails the "
-            "deployment",
-            next_step="Read the last lines of its output above, correct the hook and deploy again; the running "
-            "release is untouched.",
-        )
 
     # -- the whole --------------------------------------------------------------------------------------------------------
 
@@ -813,8 +605,7 @@ def main() -> None:
     except uv.UvError as error:
         sync.fail(error)
     finally:
-        if sync.scratch is not None:
-            shutil.rmtree(str(sync.scratch), ignore_errors=True)
+        sync.close()
     module.exit_json(**sync.result)
 
 

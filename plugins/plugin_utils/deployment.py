@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils import lock
@@ -24,6 +24,7 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import (
 )
 from ansible_collections.pyfleet.runtime.plugins.module_utils.plan import make_plan, public_view
 from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import GOOD, Description
+from ansible_collections.pyfleet.runtime.plugins.module_utils.settings import relative_path
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.source import Source, SourceError, check, resolve
 
 #: Raised whenever run scripts or units read a release differently, so that a new collection makes new releases.
@@ -32,7 +33,9 @@ RELEASE_FORMAT = 1
 #: all give a release the same id so that a rollback can name it for a fleet.
 RELEASE_SETTINGS = (
     "name", "public_port", "port", "release_ports", "switch", "health_deadline", "health_accept_2xx", "drain_seconds",
-    "stop_seconds", "user", "root", "build",
+    "stop_seconds", "user", "root", "build", "max_body_mb", "backend_requirements",
+    "challenge_previous_secret", "challenge_previous_until", "oauth2_proxy", "redirectionio_agent", "redirectionio_generation",
+    "redirectionio_configuration",
 )  # fmt: skip
 
 
@@ -42,6 +45,24 @@ class DeploymentError(Exception):
     def __init__(self, findings: list[Finding]) -> None:
         super().__init__(render_findings(findings))
         self.findings = findings
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerFiles:
+    """What legacy mode writes besides: `files` by name below the release's settings, Nginx's configuration and its key."""
+
+    key: str
+    nginx: str
+    files: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowFiles:
+    """A chain: its key, its hops' files by `INDEX-SERVICE/NAME`, and their units by name."""
+
+    key: str
+    files: Mapping[str, str]
+    units: Mapping[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,17 +108,21 @@ class Deployment:
         lines += [f"  release   {self.release}" + (f" (serving now: {current})" if current else " (the first one)")]
         lines += [f"  source    {self.source.origin}, commit {self.source.commit}, {self.source.size} bytes to upload"]
         lines += [f"  {line}" for line in self.plan["summary"]]
-        for title, changes in (
-            ("packages in uv.lock", self.package_changes()),
-            ("environment", self.environment_changes()),
-        ):
+        differences = {"environment": self.environment_changes()}
+        if self.plan["mode"] == "uv":
+            differences = {"packages in uv.lock": self.package_changes(), **differences}
+        for title, changes in differences.items():
             lines += ["", f"  {title} against the serving release:" if current else f"  {title}:"]
             lines += [f"    {change}" for change in changes] or ["    no change"]
         return "\n".join(lines)
 
-    def payload(self) -> str:
-        """What the module `release` writes on the host, as JSON text. Holds secrets."""
+    def payload(self, files: ServerFiles | None = None, flow: FlowFiles | None = None) -> str:
+        """What the module `release` writes on the host, as JSON text. Holds secrets.
+
+        `files` belong to legacy mode, `flow` to a chain.
+        """
         plan = self.plan
+        server = plan.get("server") if files is not None else None
         folder = os.path.join(
             self.settings["root"], self.settings["name"], "releases", self.release, plan["project_root"] or ""
         )
@@ -120,6 +145,23 @@ class Deployment:
             drain_seconds=self.settings["drain_seconds"],
             stop_seconds=self.settings["stop_seconds"],
         )
+        front: dict[str, Any] = {}
+        chain: dict[str, Any] = {}
+        if files is not None and server:
+            description.backend = server["backend"]
+            description.socket = server["socket"]
+            description.front = files.key
+            front = {"nginx": files.nginx, "files": files.files, "users": server["nginx"]["users"]}
+        if flow is not None:
+            description.flow = {
+                "key": _chain_key(flow.key, plan["ports"]["inner"]),
+                "services": [hop["service"] for hop in plan["chain"]["hops"]],
+                "inner_ports": list(plan["ports"]["inner"]),
+                "block": bool(plan["chain"]["block"]),
+            }
+            vcl = (plan["chain"]["settings"].get("varnish") or {}).get("vcl", "")
+            chain = {"files": flow.files, "units": flow.units, "vcl": vcl}
+        description.inner = [dict(layer) for layer in plan["ports"]["behind"]]
         return json.dumps(
             {
                 "environment": to_environment_file(plan["environment"]),
@@ -130,6 +172,8 @@ class Deployment:
                     for worker in plan["workers"]
                 },
                 "description": dataclasses.asdict(description),
+                "front": front,
+                "flow": chain,
             }
         )
 
@@ -168,7 +212,8 @@ def deployment(
     findings: list[Finding] = []
     resolved: Source | None = None
     try:
-        resolved = resolve(source, base=os.getcwd(), cache=cache) if not check(source) else None
+        if not check(source):
+            resolved = resolve(source, base=os.getcwd(), cache=cache, requirements=_named_texts(env))
         findings += check(source)
     except SourceError as error:
         findings += error.findings
@@ -186,6 +231,7 @@ def deployment(
                 "texts": dict(known.texts),
                 "commit": known.commit,
                 "digest": known.digest,
+                "known": resolved is not None,
             },
             "host": host,
             "today": (today or datetime.date.today()).isoformat(),
@@ -210,6 +256,12 @@ def not_provisioned(host: Mapping[str, Any]) -> list[Finding]:
     missing = [] if host["provisioned"] else ["the redirect table (pyfleet-redirect.service)"]
     missing += [] if host.get("uv_version") else ["uv (app_uv_executable)"]
     return [finding("host_not_provisioned", missing=" and ".join(missing))] if missing else []
+
+
+def _named_texts(env: Mapping[str, Any]) -> list[str]:
+    """The requirements file and the VCL that the application names, which may be called anything."""
+    named = [relative_path(str(env.get(name) or "")) for name in ("CC_PIP_REQUIREMENTS_FILE", "CC_VARNISH_FILE")]
+    return [path for path in named if path]
 
 
 def _current(state: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -243,4 +295,40 @@ def release_id(settings: Mapping[str, Any], env: Mapping[str, Any], source: Sour
     return hashlib.pbkdf2_hmac("sha256", text, str(settings.get("name")).encode(), 100_000).hex()[:12]
 
 
-__all__ = ["ACTIONS", "Deployment", "DeploymentError", "decide", "deployment", "release_id", "run_script"]
+def flow_key(settings: Mapping[str, Any], files: Mapping[str, str], units: Mapping[str, str]) -> str:
+    """Names a chain after all that makes it; slow on purpose, because secrets are part of it."""
+    relevant = {name: settings.get(name) for name in ("user", "public_port", "port", "release_ports")}
+    given = json.dumps([RELEASE_FORMAT, relevant, dict(files), dict(units)], sort_keys=True, default=str)
+    salt = str(settings.get("name")).encode()
+    return hashlib.pbkdf2_hmac("sha256", given.encode(errors="surrogatepass"), salt, 100_000).hex()[:12]
+
+
+def _chain_key(key: str, inner: Sequence[int]) -> str:
+    """A chain's key with the ports that it forwards to, which depend on what stands behind it."""
+    return hashlib.sha256(json.dumps([key, list(inner)]).encode()).hexdigest()[:12]
+
+
+def nginx_key(settings: Mapping[str, Any], server: Mapping[str, Any], text: str) -> str:
+    """Names an Nginx configuration after all that makes it, so that releases with the same settings share one.
+
+    Slow on purpose, as `release_id`: the passwords of basic authentication are part of it.
+    """
+    relevant = {name: settings.get(name) for name in ("user", "public_port", "release_ports", "stop_seconds")}
+    made_of = [RELEASE_FORMAT, relevant, server["nginx"]["users"], server["nginx"].get("ports"), text]
+    given = json.dumps(made_of, sort_keys=True, default=str).encode(errors="surrogatepass")
+    return hashlib.pbkdf2_hmac("sha256", given, str(settings.get("name")).encode(), 100_000).hex()[:12]
+
+
+__all__ = [
+    "ACTIONS",
+    "Deployment",
+    "DeploymentError",
+    "FlowFiles",
+    "ServerFiles",
+    "decide",
+    "deployment",
+    "flow_key",
+    "nginx_key",
+    "release_id",
+    "run_script",
+]

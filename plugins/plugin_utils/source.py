@@ -17,19 +17,21 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from ansible.module_utils.urls import open_url
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import Finding, finding
 from ansible_collections.pyfleet.runtime.plugins.module_utils.lock import read_packages
+from ansible_collections.pyfleet.runtime.plugins.module_utils.requirements import included
 
 KINDS = ("path", "git", "archive")
 OPTIONS = {
@@ -38,8 +40,13 @@ OPTIONS = {
     "archive": {"archive", "checksum", "exclude"},
 }
 #: Files whose text the plan reads, wherever they lie in the source.
-TEXT_FILES = ("pyproject.toml", ".python-version", "clevercloud/varnish.vcl", "requirements.txt")
-TEXT_LIMIT = 256 * 1024
+TEXT_FILES = ("pyproject.toml", ".python-version", "clevercloud/varnish.vcl", "clevercloud/http.json")
+#: Requirements files by the names that people give them; what they name with -r and -c is read as well.
+REQUIREMENTS_FILES = re.compile(
+    r"(?:.*/)?(?:[^/]*requirements[^/]*\.(?:txt|in|pip)|[^/]*constraints[^/]*\.txt|requirements/[^/]+\.(?:txt|in|pip))\Z",
+    re.IGNORECASE,
+)
+TEXT_LIMIT = 1024 * 1024
 #: Never part of a release, whatever the ignore files say: they are made where they are used.
 ALWAYS_EXCLUDED = (".git", ".venv", "__pycache__")
 
@@ -98,8 +105,11 @@ def check(spec: object) -> list[Finding]:
     return findings
 
 
-def resolve(spec: Mapping[str, object], *, base: str, cache: str) -> Source:
+def resolve(spec: Mapping[str, object], *, base: str, cache: str, requirements: Collection[str] = ()) -> Source:
     """Resolves `spec` into an archive below `cache`; relative paths are taken from `base`.
+
+    `requirements` are paths of further requirements files, whatever they are called, whose text the plan reads; other texts that the
+    application names are read in the same way.
 
     The result is kept for the rest of the run: hosts with the same source share it, and only the first one pays.
 
@@ -109,7 +119,9 @@ def resolve(spec: Mapping[str, object], *, base: str, cache: str) -> Source:
     findings = check(spec)
     if findings:
         raise SourceError(findings)
-    key = hashlib.sha256(json.dumps([spec, base], sort_keys=True, default=str).encode()).hexdigest()[:24]
+    key = hashlib.sha256(
+        json.dumps([spec, base, sorted(requirements)], sort_keys=True, default=str).encode()
+    ).hexdigest()[:24]
     folder = Path(cache)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     memo = folder / f"{key}.json"
@@ -117,24 +129,25 @@ def resolve(spec: Mapping[str, object], *, base: str, cache: str) -> Source:
         if memo.exists():
             stored = json.loads(memo.read_text())
             return Source(**{**stored, "files": tuple(stored["files"])})
-        source = _resolve(spec, Path(base), folder)
+        source = _resolve(spec, Path(base), folder, requirements)
         memo.write_text(json.dumps(source.to_dict()))
         return source
 
 
-def _resolve(spec: Mapping[str, object], base: Path, folder: Path) -> Source:
+def _resolve(spec: Mapping[str, object], base: Path, folder: Path, wanted: Collection[str]) -> Source:
     exclude = [str(pattern) for pattern in _sequence(spec.get("exclude"))]
     if spec.get("path"):
         root = _absolute(base, str(spec["path"]))
         if not root.is_dir():
             raise SourceError([finding("source_missing", variable="app_source.path", value=str(spec["path"]))])
-        return _pack("path", str(spec["path"]), root, _tracked(root, exclude), _commit_of(root), folder)
+        return _pack("path", str(spec["path"]), root, _tracked(root, exclude), _commit_of(root), folder, wanted)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         if spec.get("git"):
             root, commit = _checkout(str(spec["git"]), str(spec.get("version") or "HEAD"), Path(scratch) / "tree", base)
-            return _pack("git", _without_credentials(str(spec["git"])), root, _tracked(root, exclude), commit, folder)
+            origin = _without_credentials(str(spec["git"]))
+            return _pack("git", origin, root, _tracked(root, exclude), commit, folder, wanted)
         root, digest = _unpack(spec, base, Path(scratch))
-        return _pack("archive", str(spec["archive"]), root, _tracked(root, exclude), digest, folder)
+        return _pack("archive", str(spec["archive"]), root, _tracked(root, exclude), digest, folder, wanted)
 
 
 # --- which files --------------------------------------------------------------------------------------------------------
@@ -306,7 +319,9 @@ def _leaves(path: PurePosixPath, link: str) -> bool:
 # --- the archive --------------------------------------------------------------------------------------------------------
 
 
-def _pack(kind: str, origin: str, root: Path, names: list[str], commit: str, folder: Path) -> Source:
+def _pack(
+    kind: str, origin: str, root: Path, names: list[str], commit: str, folder: Path, wanted: Collection[str]
+) -> Source:
     """Writes the archive. The digest covers names, modes and contents; times are kept, since servers derive ETags of them."""
     escaping = [
         f"{name} -> {os.readlink(root / name)}"
@@ -350,18 +365,40 @@ def _pack(kind: str, origin: str, root: Path, names: list[str], commit: str, fol
         archive=str(archive),
         size=archive.stat().st_size,
         files=tuple(os.fsencode(name).decode(errors="replace") for name in names),
-        texts={name: _text(root / name) for name in names if _is_text_file(root, name)},
+        texts=_texts(root, names, wanted),
         locks={name: read_packages(str(root / name)) for name in names if PurePosixPath(name).name == "uv.lock"},
     )
 
 
-def _is_text_file(root: Path, name: str) -> bool:
-    return any(name == wanted or name.endswith(f"/{wanted}") for wanted in TEXT_FILES) and (root / name).is_file()
+def _texts(root: Path, names: list[str], wanted: Collection[str]) -> dict[str, str]:
+    """The files that the plan reads, with those that requirements files name."""
+    present = set(names)
+    texts: dict[str, str] = {}
+    plain = [name for name in names if _ends(name, TEXT_FILES)]
+    required = [name for name in names if REQUIREMENTS_FILES.match(name) or _ends(name, wanted)]
+    for name in plain:
+        if (root / name).is_file():
+            texts[name] = _text(root / name)
+    while required:
+        name = required.pop()
+        if name in present and name not in texts and (root / name).is_file():
+            texts[name] = _text(root / name)
+            required += included(texts[name], name)
+    return texts
+
+
+def _ends(name: str, wanted: Collection[str]) -> bool:
+    return any(name == other or name.endswith(f"/{other}") for other in wanted)
 
 
 def _text(path: Path) -> str:
     with path.open("rb") as file:
-        return file.read(TEXT_LIMIT).decode(errors="replace")
+        content = file.read(TEXT_LIMIT + 1)
+    if len(content) > TEXT_LIMIT:  # whole lines only: half a line would be read as what it is not
+        content = content[: content.rfind(b"\n", 0, TEXT_LIMIT) + 1]
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):  # as PowerShell's redirection writes it
+        return content.decode("utf-16", errors="replace")
+    return content.decode(errors="replace")
 
 
 def _file_digest(path: Path) -> str:
