@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ansible_collections.pyfleet.runtime.tests.tools import docs
+from ansible_collections.pyfleet.runtime.tests.tools import docs, flow_tables, server_settings
 
 SPECS = {
     "argument_specs": {
@@ -99,3 +99,31 @@ def test_a_change_makes_files_stale(tree: Path) -> None:
 
 def test_generated_documentation_is_up_to_date() -> None:
     assert [path.name for path in docs.stale(docs.ROOT) if path.exists()] == [], "run 'make docs'"
+
+
+def test_settings_of_legacy_mode_have_the_bounds_that_the_plan_asks_for() -> None:
+    lines = {line.split("`")[1]: line for line in server_settings.settings()[2:]}
+    assert lines["HARAKIRI"].startswith("| `HARAKIRI` | `180` | 0 to 86400 seconds; `0`: no limit | uwsgi | ")
+    assert "| `info` | `debug`, `info`, `warning`, `error`, `critical` | gunicorn |" in lines["CC_GUNICORN_LOGLEVEL"]
+    assert "| off | a switch | all |" in lines["ENABLE_GZIP_COMPRESSION"]
+    assert "| 3.9 | `pyuwsgi==" in server_settings.section()
+
+
+def test_a_setting_without_words_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [row for row in server_settings.ROWS if row.variable != "HARAKIRI"]
+    monkeypatch.setattr(server_settings, "ROWS", rows)
+    with pytest.raises(SystemExit, match=r"different settings: HARAKIRI\Z"):
+        server_settings.settings()
+
+
+def test_settings_of_the_chain_are_those_that_the_plan_reads() -> None:
+    lines = {line.split("`")[1]: line for line in flow_tables.settings()[2:]}
+    assert "`otoroshi-challenge`, `varnish`, `redirectionio`" in lines["CC_REQUEST_FLOW"]
+    assert "| `1G` | at least 1M" in lines["CC_VARNISH_STORAGE_SIZE"]
+    assert "`EMAIL_DOMAINS`" in flow_tables.section()
+
+
+def test_a_setting_of_the_chain_without_words_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow_tables, "ROWS", [*flow_tables.ROWS[1:], flow_tables.Row("CC_NOBODY", "Nothing.")])
+    with pytest.raises(SystemExit, match=r"different settings: CC_NOBODY, CC_REQUEST_FLOW\Z"):
+        flow_tables.settings()

@@ -87,7 +87,12 @@ def test_no_lock_file_is_tracked() -> None:
 def test_every_fixture_application_has_a_project() -> None:
     folders = [path for path in (ROOT / "tests/fixtures/apps").iterdir() if path.is_dir()]
     assert folders
-    assert not [relative(path) for path in folders if not list(path.rglob("pyproject.toml"))]
+    projects = (
+        "pyproject.toml",
+        "requirements.txt",
+        "shop.py",
+    )  # uv mode, legacy mode, legacy mode without requirements
+    assert not [relative(path) for path in folders if not any(list(path.rglob(name)) for name in projects)]
 
 
 @pytest.mark.parametrize("path", PLUGINS, ids=relative)

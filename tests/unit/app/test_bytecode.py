@@ -18,8 +18,8 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import De
 OLD, NEW = "a" * 12, "b" * 12
 
 
-def described(release: str, project_root: str) -> Description:
-    return Description(release, "shop", "uv", "", "app-shop", 8080, [18080], "side_by_side", project_root)
+def described(release: str, project_root: str, mode: str = "uv") -> Description:
+    return Description(release, "shop", mode, "", "app-shop", 8080, [18080], "side_by_side", project_root)
 
 
 class Host:
@@ -69,6 +69,17 @@ def test_with_another_lock_packages_are_compiled_anew(tmp_path: Path) -> None:
     Path(host.layout.release(NEW), "web", "uv.lock").write_text("sama\n")
     assert host.carry()
     assert host.carried() == ["usr/lib/python3.11/os.pyc"]
+
+
+def test_in_legacy_mode_the_shared_environments_code_is_taken_over(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    settings = Path(host.layout.release_settings(OLD), "release.json")
+    settings.write_text(json.dumps(vars(described(OLD, "web", "legacy"))))
+    host.new = described(NEW, "web", "legacy")
+    shared = f"{host.layout.venvs}/0123456789abcdef/lib/flask/x.pyc"
+    host.compiled(OLD, shared)
+    assert host.carry()
+    assert host.carried() == sorted([shared[1:], "usr/lib/python3.11/os.pyc"])
 
 
 @pytest.mark.parametrize("missing", ["link", "lock", "code"])

@@ -246,3 +246,33 @@ def test_hosts_of_one_run_share_the_work(app: Path, tmp_path: Path) -> None:
     first = resolve({"path": "app"}, tmp_path)
     (app / "README").write_text("changed during the run")
     assert resolve({"path": "app"}, tmp_path) == first
+
+
+def test_b7_requirements_files_are_read_by_any_name_and_with_what_they_name(app: Path, tmp_path: Path) -> None:
+    texts = {
+        "requirements.txt": "-r deps/web.list\n-c deps/pins.cfg\nflask\n",
+        "deps/web.list": "celery\n",
+        "deps/pins.cfg": "flask==3\n",
+        "requirements/dev.pip": "pytest\n",
+        "web/dev-requirements.in": "black\n",
+        "constraints-3.txt": "six==1\n",
+        "packages.list": "django\n",
+        "clevercloud/http.json": "{}",
+        "notes.txt": "x",
+    }
+    write(app, **texts)
+    found = resolve({"path": "app"}, tmp_path).texts
+    assert set(found) == set(texts) - {"notes.txt", "packages.list"}
+    named = source.resolve(
+        {"path": "app"}, base=str(tmp_path), cache=str(tmp_path / "cache"), requirements=["packages.list"]
+    )
+    assert named.texts["packages.list"] == "django\n"
+
+
+def test_b7_a_long_requirements_file_ends_with_a_whole_line(app: Path, tmp_path: Path) -> None:
+    line = "flask==3.0\n"
+    (app / "requirements.txt").write_text(line * (source.TEXT_LIMIT // len(line) + 5))
+    text = resolve({"path": "app"}, tmp_path).texts["requirements.txt"]
+    assert set(text.splitlines()) == {"flask==3.0"}
+    (app / "requirements.txt").write_bytes("flask\n".encode("utf-16"))
+    assert resolve({"path": "app"}, tmp_path, "other").texts["requirements.txt"] == "flask\n"

@@ -72,10 +72,10 @@ class FakeRedirect:
         self.events = events
         self.broken = False
 
-    def flip(self, app: str, public: int, port: int, internal: Any = ()) -> bool:
+    def flip(self, app: str, ports: dict[int, int], internal: Any = ()) -> bool:
         if self.broken:
             raise RedirectError("nft refused")
-        self.events.append(f"flip {public} {port}")
+        self.events += [f"flip {public} {port}" for public, port in ports.items()]
         return True
 
     def clear(self, app: str) -> bool:
@@ -123,7 +123,7 @@ class World:
     def serving(self, release: str, port: int) -> None:
         description = Description.load(self.layout, release)
         assert description is not None
-        description.save_port(self.layout, port)
+        description.save_ports(self.layout, {"application": port})
         self.layout.set_link("current", release)
         self.systemd.running.add(self.layout.unit(release))
 
@@ -232,7 +232,7 @@ def test_rolling_back_onto_a_draining_release_is_only_the_flip(world: World) -> 
 def test_an_interrupted_switch_is_completed_without_a_second_start(world: World) -> None:
     description = Description.load(world.layout, NEW)
     assert description is not None
-    description.save_port(world.layout, 28080)
+    description.save_ports(world.layout, {"application": 28080})
     world.systemd.running.add(units(NEW))
     world.switch().activate(NEW)
     assert f"start {units(NEW)}" not in world.events
@@ -243,7 +243,7 @@ def test_an_interrupted_switch_is_completed_without_a_second_start(world: World)
 def test_e6_an_interrupted_switch_that_turns_out_unhealthy_is_reverted(world: World) -> None:
     description = Description.load(world.layout, NEW)
     assert description is not None
-    description.save_port(world.layout, 28080)
+    description.save_ports(world.layout, {"application": 28080})
     world.systemd.running.add(units(NEW))
     world.healthy = False
     with pytest.raises(SwitchError, match="Health check failed:"):

@@ -102,3 +102,12 @@ def test_the_table_has_a_line_per_row() -> None:
     assert len(lines) == 4
     assert "| no change " in lines[2]
     assert "0.20" in lines[2]
+
+
+def test_an_application_without_a_floor_has_no_ratio_to_it() -> None:
+    measured = row("code", 2.0, 4)
+    legacy = Row("code", 10, measured.ours, measured.baseline, (), application="legacy")
+    line = table([legacy])[2]
+    assert line.startswith("| legacy ")
+    assert line.count("| – ") == 3
+    assert [verdict.text.split(":")[0] for verdict in verdicts([legacy])] == ["legacy, code change, 10 hosts"] * 2

@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.pyfleet.runtime.plugins.module_utils.probe import (
     CheckRequest,
     CheckResult,
+    Ended,
     reachable_address,
     request_status,
     run_check,
@@ -211,6 +212,10 @@ def test_e6_unit_that_ended_stops_the_check_early_and_says_why() -> None:
     assert result.failure[0] == "Your application is not listening on 8080"
     assert f"{UNIT} has ended: it exited with status 3." in result.failure
     assert f"journalctl -u {UNIT}" in result.failure[-1]
+    host.dead = Ended("it exited with status 3", "app-shop@behind-it.service")
+    result = host.check(CheckRequest(8080, schedule=[0, 30, 60], unit=UNIT))
+    assert "app-shop@behind-it.service has ended: it exited with status 3." in result.failure
+    assert "journalctl -u app-shop@behind-it.service" in result.failure[-1]
 
 
 def test_e6_unit_that_ends_while_waiting_is_seen_within_a_second() -> None:

@@ -62,6 +62,14 @@ def test_reset_failed_of_an_unknown_unit_is_no_error() -> None:
         Systemd(Recorded(Completed(1, "", "Access denied"))).reset_failed("x")
 
 
+def test_stopping_what_has_just_ended_is_no_error() -> None:
+    gone = "Failed to stop app-shop-drain-0.timer: Unit app-shop-drain-0.timer not loaded.\n"
+    Systemd(Recorded(Completed(5, "", gone))).stop("app-shop.target", "app-shop-drain-0.timer")
+    for words in (gone + "Failed to stop x: Access denied\n", ""):
+        with pytest.raises(SystemdError):
+            Systemd(Recorded(Completed(5, "", words))).stop("x", "app-shop-drain-0.timer")
+
+
 def test_every_call_has_a_timeout() -> None:
     with pytest.raises(SystemdError, match=r"no answer within 0\.1 s"):
         run_command(["sleep", "5"], 0.1)

@@ -57,6 +57,17 @@ def ask(
     return make_plan(inputs)
 
 
+def legacy(
+    env: dict[str, Any] | None = None, texts: dict[str, str] | None = None, files: list[str] | None = None, **more: Any
+) -> dict[str, Any]:
+    """The plan of a small good application in legacy mode: shop.py with CC_PYTHON_MODULE=shop:app and a requirements.txt."""
+    contents = {"requirements.txt": "flask\n", **(texts or {})}
+    names = [*(["shop.py"] if files is None else files), *contents]
+    host = {"cores": 2, "memory_mb": 4000, **(more.pop("host", None) or {})}
+    base = {"CC_PYTHON_UV_RUN_COMMAND": None, "CC_PYTHON_MODULE": "shop:app"}
+    return ask({**base, **(env or {})}, files=names, texts=contents, host=host, **more)
+
+
 def codes(items: list[dict[str, str]]) -> list[str]:
     """The codes of findings, in order."""
     return [item["code"] for item in items]

@@ -86,6 +86,15 @@ def test_e3_the_contracts_words() -> None:
             "Some software are not listening as expected: 9000",
         ),
         ([(8080, "0.0.0.0"), (9000, "127.0.0.1")], [8080, 9000], ""),
+        # The first hop did not start: the public port is closed, whatever runs behind it.
+        ([(8081, "127.0.0.1"), (9000, "127.0.0.1")], [8080, 8081, 9000], "Your application is not listening on 8080"),
+        ([], [8080, 8081, 9000], "Your application is not listening on 8080"),
+        ([(8080, "::")], [8080, 8081, 9000], "Some software are not listening as expected: 8081, 9000"),
+        (
+            [(8080, "127.0.0.1"), (8081, "127.0.0.1"), (9000, "127.0.0.1")],
+            [8080, 8081, 9000],
+            "Your application is listening on localhost instead of publicly",
+        ),
     ],
 )
 def test_e4_listeners(listeners: list[tuple[int, str]], wanted: list[int], verdict: str) -> None:
@@ -142,13 +151,11 @@ def test_f4_ports_of_the_hops(plan: Plan) -> None:
     assert [(hop["listen"], hop["forward"]) for hop in result["chain"]["hops"]] == [(8080, 8081), (8081, 9000)]
     assert result["ports"]["application"] == 9000
     assert result["ports"]["hops"] == [8080, 8081]
-    error = only(result["errors"], "not_yet_request_flow")
-    assert "CC_REQUEST_FLOW=disable" in error["next_step"]
 
 
 def test_f4_d2_behind_a_chain_port_is_9000_in_place(plan: Plan) -> None:
     result = plan({"CC_REQUEST_FLOW": "varnish", "CC_PYTHON_UV_RUN_COMMAND": "uv run x"})
-    assert (result["environment"]["PORT"], result["ports"]["candidates"]) == ("9000", [9000])
+    assert (result["environment"]["PORT"], result["ports"]["application_candidates"]) == ("9000", [9000])
     assert codes(plan({"CC_REQUEST_FLOW": "varnish"}, app={"port": 8080})["errors"])[0] == "ports_collide"
 
 
@@ -158,11 +165,12 @@ def test_f4_d2_behind_a_chain_port_is_9000_in_place(plan: Plan) -> None:
         (None, "request_flow_custom_missing"),
         ("x @@LISTEN_PORT@@", "request_flow_custom_placeholder"),
         ("x '@@LISTEN_PORT@@ @@FORWARD_PORT@@", "request_flow_custom_invalid"),
-        ("x @@LISTEN_PORT@@ @@FORWARD_PORT@@", "not_yet_request_flow"),
+        ("x @@LISTEN_PORT@@ @@FORWARD_PORT@@", None),
     ],
 )
-def test_f5_custom_needs_both_placeholders(plan: Plan, command: str | None, code: str) -> None:
-    assert code in codes(plan({"CC_REQUEST_FLOW": "custom", "CC_REQUEST_FLOW_CUSTOM": command})["errors"])
+def test_f5_custom_needs_both_placeholders(plan: Plan, command: str | None, code: str | None) -> None:
+    found = codes(plan({"CC_REQUEST_FLOW": "custom", "CC_REQUEST_FLOW_CUSTOM": command})["errors"])
+    assert found == ([code] if code else [])
 
 
 def test_f6_block_stands_alone(plan: Plan) -> None:

@@ -36,8 +36,8 @@ def test_a1_one_condition_is_not_enough(plan: Plan, env: dict[str, None], files:
     result = plan({**env, "CC_PYTHON_MODULE": "shop:app"}, files=files)
     assert result["mode"] == "legacy"
     assert codes(result["warnings"])[0] == warning
-    error = only(result["errors"], "not_yet_legacy")
-    assert "To deploy today, use uv mode" in error["next_step"]
+    assert result["errors"] == []
+    assert result["server"]["backend"] == "uwsgi"
 
 
 def test_a1_lock_in_a_folder_hints_at_app_folder(plan: Plan) -> None:
@@ -135,9 +135,18 @@ def test_a5_nothing_to_run_names_all(plan: Plan) -> None:
         assert word in text
 
 
-@pytest.mark.parametrize("name", ["CC_PYTHON_MODULE", "CC_RUN_COMMAND", "CC_PYTHON_CELERY_MODULE"])
-def test_a5_each_of_three_is_something_to_run(plan: Plan, name: str) -> None:
-    assert codes(plan({"CC_PYTHON_UV_RUN_COMMAND": None, name: "x"})["errors"]) == ["not_yet_legacy"]
+@pytest.mark.parametrize(
+    ("name", "value", "backend"),
+    [
+        ("CC_PYTHON_MODULE", "shop:app", "uwsgi"),
+        ("CC_RUN_COMMAND", "x", "command"),
+        ("CC_PYTHON_CELERY_MODULE", "shop", "none"),
+    ],
+)
+def test_a5_each_of_three_is_something_to_run(plan: Plan, name: str, value: str, backend: str) -> None:
+    env = {"CC_PYTHON_UV_RUN_COMMAND": None, name: value}
+    result = plan(env, files=["requirements.txt", "shop.py"], texts={"requirements.txt": "celery\n"})
+    assert (result["errors"], result["server"]["backend"]) == ([], backend)
 
 
 # -- B ---------------------------------------------------------------------------------------------------------------------
@@ -250,7 +259,8 @@ def test_d1_invalid_run_command_is_an_error_empty_one_a_warning(plan: Plan) -> N
 def test_d2_side_by_side_has_release_ports_and_no_port_of_its_own(plan: Plan) -> None:
     result = plan()
     assert result["switch"] == "side_by_side"
-    assert result["ports"] == {"public": 8080, "candidates": [18080, 28080], "application": 8080, "hops": []}
+    own = {"candidates": [18080, 28080], "application_candidates": [], "inner": [], "behind": []}
+    assert result["ports"] == {"public": 8080, "application": 8080, "hops": [], **own}
     assert "PORT" not in result["environment"]
 
 

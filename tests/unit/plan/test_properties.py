@@ -25,9 +25,12 @@ KNOWN = sorted(
         "CC_PYTHON_UV_RUN_COMMAND", "CC_RUN_COMMAND", "CC_PYTHON_UV_SYNC_FLAGS", "CC_WORKER_COMMAND", "CC_WORKER_COMMAND_0",
         "CC_WORKER_COMMAND_x", "CC_HEALTH_CHECK_PATH_0", "CC_HEALTH_CHECK_PATH_7", "CC_REQUEST_FLOW_CUSTOM",
         "CC_PRE_BUILD_HOOK", "CC_PRE_RUN_HOOK", "OTOROSHI_CHALLENGE_SECRET", "UV_INDEX_A_PASSWORD",
+        "CC_HTTP_BASIC_AUTH_0", "CC_HTTP_BASIC_AUTH_x", "GUNICORN_CMD_ARGS", "UWSGI_SOCKET", "CC_POST_BUILD_HOOK",
     }
 )  # fmt: skip
 WORDS = ["", " ", "uv run x --port $PORT", "uv run 'x", "3", "3.9", "three", "true", "/health", "a/b", "../x", "varnish,block", "-1",
+         "a:b", "shop:app", "shop:make()", "gunicorn", "uvicorn", "daphne", "gevent", "2", "7", "8 16k", "32k", "static", "/", "on",
+         "migrate, x --y 'z'", "a=1 b=2;c", "shop.tasks", "requirements.txt", "2.7", "text/css",
          "8080",          "custom", "x @@LISTEN_PORT@@", "development", "a && b", "\0", "\ud800", "{release}", "{0}", "uv"]  # fmt: skip
 TEXT = st.one_of(st.sampled_from(WORDS), st.text(max_size=40), st.text("'\"\\ $PORT{}uvrn;&|<>#`()\n-=", max_size=30))
 JUNK: st.SearchStrategy[Any] = st.recursive(
@@ -38,7 +41,19 @@ JUNK: st.SearchStrategy[Any] = st.recursive(
 ENV = st.dictionaries(st.sampled_from(KNOWN) | st.text(max_size=8), TEXT | JUNK, max_size=12)
 FILES = st.lists(
     st.sampled_from(
-        ["uv.lock", "pyproject.toml", "a/b/uv.lock", "requirements.txt", "clevercloud/varnish.vcl", "\udcff"]
+        [
+            "uv.lock",
+            "pyproject.toml",
+            "a/b/uv.lock",
+            "requirements.txt",
+            "clevercloud/varnish.vcl",
+            "\udcff",
+            "clevercloud/http.json",
+            "shop.py",
+            "manage.py",
+            "setup.py",
+            "static/a",
+        ]
     )
     | st.text(max_size=12),
     max_size=8,
@@ -80,17 +95,71 @@ APP = st.just({"name": "shop"}) | st.dictionaries(
             "root",
             "host_name",
             "health_accept_2xx",
+            "max_body_mb",
+            "backend_requirements",
         ]
     ),
     JUNK | st.integers(0, 70000),
 )
 
 
+JSON = st.dictionaries(
+    st.sampled_from(["languages", "error_pages", "force_https", "aliases", "charset", "x"]),
+    JUNK
+    | st.dictionaries(st.sampled_from(["404", "/a", "fr", "default"]) | st.text(max_size=5), JUNK | TEXT, max_size=3),
+).map(lambda data: json.dumps(data, default=str))
+TEXTS = st.dictionaries(
+    st.sampled_from(["pyproject.toml", ".python-version", "requirements.txt", "clevercloud/http.json"]), TEXT | JSON
+)
+LEGACY = st.dictionaries(
+    st.sampled_from(
+        sorted(environment.LEGACY_SERVER | {"CC_PYTHON_BACKEND", "CC_PYTHON_MANAGE_TASKS", "CC_HTTP_BASIC_AUTH_0"})
+    ),
+    TEXT,
+    max_size=10,
+)
+CONTROL = set('"\n\r$;{}')
+
+
+@QUICK
+@given(
+    env=LEGACY,
+    data=JSON | TEXT,
+    requirements=TEXT,
+    makes=st.sampled_from([{"CC_PYTHON_MODULE": "shop:app"}, {"CC_RUN_COMMAND": "x"}]),
+)
+def test_g_no_value_breaks_out_of_a_servers_configuration(env: Any, data: str, requirements: str, makes: Any) -> None:
+    texts = {"clevercloud/http.json": data, "requirements.txt": requirements}
+    inputs = {
+        "app": {"name": "shop"},
+        "env": {**env, **makes},
+        "source": {"files": [*texts, "shop.py"], "texts": texts},
+    }
+    plan = make_plan({**inputs, "today": "2026-11-20"})
+    server = plan["server"]
+    if server is None:
+        return
+    nginx, own = dict(server["nginx"]), dict(server["settings"])
+    nginx.pop("users")
+    extra = own.pop("extra", [])
+
+    def texts_of(value: Any) -> list[str]:
+        if isinstance(value, dict):
+            return [text for pair in value.items() for item in pair for text in texts_of(item)]
+        if isinstance(value, list):
+            return [text for item in value for text in texts_of(item)]
+        return [value] if isinstance(value, str) else []
+
+    for text in [*texts_of(nginx), *texts_of(own), server["module"].split("(", maxsplit=1)[0]]:
+        assert not CONTROL & set(text)
+    assert not any(set(text) & {"\n", "\r", "\0"} for pair in extra for text in pair)
+
+
 @QUICK
 @given(
     env=ENV,
     files=FILES,
-    texts=st.dictionaries(st.sampled_from(["pyproject.toml", ".python-version"]), TEXT),
+    texts=TEXTS,
     host=HOST,
     app=APP,
 )
@@ -108,7 +177,7 @@ def test_a4_any_input_yields_a_plan_or_named_errors(env: Any, files: Any, texts:
     assert all("\n" not in line for line in plan["summary"])
     json.dumps(public_view(plan))
     if not plan["errors"]:
-        assert plan["run"]["script"]
+        assert plan["run"]["script"] or plan["server"]["backend"] == "none"
         environment.to_environment_file(plan["environment"])
 
 
