@@ -54,7 +54,7 @@ lint: setup ## every static check
 
 .PHONY: test-unit
 test-unit: setup ## unit tests, without hosts
-	@$(PYTHON) -m pytest -q tests/unit
+	@$(PYTHON) -m pytest -q -n auto tests/unit
 
 .PHONY: rules
 rules: setup ## the contract's rules and the tests that prove each
@@ -75,6 +75,10 @@ test-fleet: ## tests on a large fleet (not there yet)
 .PHONY: benchmark
 benchmark: setup ## round trips and times against a conventional playbook and the floor
 	@$(PYTHON) tests/benchmark/run.py
+
+.PHONY: benchmark-flow
+benchmark-flow: setup ## what the services of Request Flow cost: requests per second, latency, memory
+	@$(PYTHON) tests/benchmark/flow.py
 
 .PHONY: hosts-up
 hosts-up: setup ## test hosts of all four suites to play with; RUN=name

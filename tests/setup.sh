@@ -33,12 +33,13 @@ packages() {
     nftables                               # cutting hosts off
     openssh-client iproute2 procps ca-certificates git
     wrk                                    # load, to see that a switch loses no request
+    nginx-light haproxy varnish            # unit tests ask the real servers; their services stay off
     python3 python3-apt python3-venv
   )
   local name
   local -a missing=()
   if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
-    for name in podman mmdebstrap nft ssh ssh-keygen ip sysctl git wrk; do
+    for name in podman mmdebstrap nft ssh ssh-keygen ip sysctl git wrk nginx haproxy varnishd; do
       PATH="$PATH:/usr/sbin:/sbin" command -v "$name" >/dev/null || missing+=("$name")
     done
     [ ${#missing[@]} = 0 ] || die "this is not Debian, so please install by yourself: ${missing[*]}"
@@ -50,8 +51,20 @@ packages() {
   if [ ${#missing[@]} = 0 ]; then return; fi
   say "installing Debian packages as root: ${missing[*]}"
   as_root apt-get -qq update
+  # This is somebody's machine, not a web server: what is installed here is started by tests, with their own settings.
+  local policy=/usr/sbin/policy-rc.d service
+  if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | as_root install -m 0755 /dev/stdin "$policy"
+    # shellcheck disable=SC2064 # the path as it is now
+    trap "$([ "$(id -u)" = 0 ] || echo sudo) rm -f $policy" EXIT
+  fi
   as_root env DEBIAN_FRONTEND=noninteractive \
     apt-get -qqy -o Dpkg::Use-Pty=0 install --no-install-recommends "${missing[@]}" >/dev/null
+  for service in nginx:nginx-light haproxy:haproxy varnish:varnish; do
+    if [[ " ${missing[*]} " == *" ${service#*:} "* ]] && [ -d /run/systemd/system ]; then
+      as_root systemctl --quiet disable "${service%:*}.service" || true
+    fi
+  done
 }
 
 # The distribution's Python first: one of pyenv's may go away, and with it the environment.

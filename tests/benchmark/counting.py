@@ -15,9 +15,10 @@ _MODULE = re.compile(r"""/python[0-9.]*(\s+\S*AnsiballZ_\w+\.py\S*)?['"]*(\s*&&\
 
 _BRACKETED = re.compile(r"\[([^\]]+)\]")
 
-SCENARIOS = ("first", "code", "dependency", "none")
+#: Application -> what is done with it, in this order; `cold` comes before, once.
+SCENARIOS = {"uv": ("first", "code", "dependency", "none"), "legacy": ("first", "code", "none")}
 TITLES = {
-    "cold": "first deployment, empty uv cache",
+    "cold": "first deployment, empty cache",
     "first": "first deployment",
     "code": "code change",
     "dependency": "dependency change",
@@ -77,13 +78,17 @@ def most(trips: Iterable[Trip]) -> tuple[int, int]:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A scenario on so many hosts: what each contestant needed, in the order of the repetitions."""
+    """A scenario on so many hosts: what each contestant needed, in the order of the repetitions.
+
+    `floor` is empty where nothing of the kind was run.
+    """
 
     scenario: str
     hosts: int
     ours: Sequence[Measurement]
     baseline: Sequence[Measurement]
     floor: Sequence[Measurement]
+    application: str = "uv"
 
     def of(self, whose: str) -> Sequence[Measurement]:
         """One contestant's measurements."""
@@ -122,7 +127,7 @@ def verdicts(rows: Iterable[Row]) -> list[Verdict]:
         if row.scenario not in GOALS:
             continue
         executions, share = GOALS[row.scenario]
-        where = f"{TITLES[row.scenario]}, {row.hosts} host{'s' if row.hosts != 1 else ''}"
+        where = f"{row.application}, {TITLES[row.scenario]}, {row.hosts} host{'s' if row.hosts != 1 else ''}"
         count, ratio = row.modules("ours"), row.ratio("baseline")
         found.append(Verdict(f"{where}: {count} remote module executions, at most {executions}", count <= executions))
         found.append(Verdict(f"{where}: {ratio:.2f} of the conventional time, at most {share:.2f}", ratio <= share))
@@ -132,17 +137,24 @@ def verdicts(rows: Iterable[Row]) -> list[Verdict]:
 def table(rows: Iterable[Row]) -> list[str]:
     """The table for a terminal (it is Markdown, too)."""
     head = [
-        "scenario", "hosts", "ours/conventional", "ours/floor", "modules ours", "modules conv.", "ssh ours", "ssh conv.",
+        "application", "scenario", "hosts", "ours/conventional", "ours/floor", "modules ours", "modules conv.", "ssh ours", "ssh conv.",
         "ssh floor", "s ours", "s conv.", "s floor",
     ]  # fmt: skip
     lines = [head, ["---"] * 2 + ["---:"] * (len(head) - 2)]
+    absent = "–"
     for row in rows:
-        counts = [row.modules("ours"), row.modules("baseline")]
-        counts += [row.commands("ours"), row.commands("baseline"), row.commands("floor")]
+        counts = [row.modules("ours"), row.modules("baseline"), row.commands("ours"), row.commands("baseline")]
+        floor = (
+            (f"{row.ratio('floor'):.1f}", str(row.commands("floor")), f"{row.seconds('floor'):.1f}")
+            if row.floor
+            else (absent,) * 3
+        )
         lines.append(
-            [TITLES[row.scenario], str(row.hosts), f"{row.ratio('baseline'):.2f}", f"{row.ratio('floor'):.1f}"]
-            + [str(count) for count in counts]
-            + [f"{row.seconds(whose):.1f}" for whose in ("ours", "baseline", "floor")]
+            [
+                *(row.application, TITLES[row.scenario], str(row.hosts), f"{row.ratio('baseline'):.2f}", floor[0]),
+                *(str(count) for count in counts),
+                *(floor[1], f"{row.seconds('ours'):.1f}", f"{row.seconds('baseline'):.1f}", floor[2]),
+            ]
         )
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     return [

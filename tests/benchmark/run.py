@@ -4,9 +4,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Deployments measured side by side: ours, a conventional playbook, and the bare work.
 
-    run.py                     1 and 10 hosts, three repetitions of everything
+    run.py                     both applications, 1 and 10 hosts, three repetitions of everything
     run.py --quick             1 host, one repetition
-    run.py --hosts 10 --repeat 5 --keep
+    run.py --application legacy --hosts 10 --repeat 5 --keep
 
 Makes its own hosts (the run `benchmark`) and removes them, unless --keep. Ends with 1 when a goal is missed. The figures are
 this machine's; the ratios are what can be compared. docs/benchmark.md tells what is measured.
@@ -45,9 +45,18 @@ from ansible_collections.pyfleet.runtime.tests.tools.prepare_app import prepare
 
 HERE = CHECKOUT / "tests" / "benchmark"
 WORK = CHECKOUT / ".work" / "benchmark"
-FIXTURE = CHECKOUT / "tests" / "fixtures" / "apps" / "fastapi"
-#: What the second variant of the application depends on in addition.
+FIXTURES = CHECKOUT / "tests" / "fixtures" / "apps"
+#: What the second variant of the uv application depends on in addition.
 ADDED = "humanize"
+#: What both contestants run the legacy application with: ours brings this version by itself on the hosts' Python.
+GUNICORN, WORKERS = "gunicorn==27.0.1", 2
+#: What the legacy application finds on a host: packages are the same for all, and the distribution's mirror is not measured.
+PREPARE_LEGACY = (
+    "export DEBIAN_FRONTEND=noninteractive; "
+    "dpkg --status nginx-light python3-venv python3-packaging > /dev/null 2>&1 || { apt-get -qq update && apt-get -qqy "
+    "-o Dpkg::Use-Pty=0 install --no-install-recommends nginx-light python3-venv python3-packaging > /dev/null; }; "
+    "rm -f /etc/nginx/sites-enabled/default; systemctl --quiet unmask nginx && systemctl --quiet enable nginx && systemctl restart nginx"
+)
 SUITE = "bookworm"
 
 
@@ -56,28 +65,17 @@ class BenchmarkError(Exception):
 
 
 class Workshop:
-    """The fixture application in its two variants, and the copy that is deployed."""
+    """A fixture application, and the copy of it that is deployed."""
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(self, folder: pathlib.Path, fixture: str) -> None:
         self._folder = folder
+        self._fixture = FIXTURES / fixture
         self.source = folder / "source"
         self._number = 0
-        self._variants = [folder / "variant-0", folder / "variant-1"]
-        self._variant = 0
 
     def make(self) -> None:
-        """Lock both variants."""
-        uv = str(CHECKOUT / ".venv" / "bin" / "uv")
-        prepare(FIXTURE, self._variants[0], uv)
-        with_more = self._folder / "with-more"
-        shutil.copytree(FIXTURE, with_more)
-        project = with_more / "pyproject.toml"
-        text, count = re.subn(r"(?m)^(dependencies = \[)(.*)\]$", rf'\1\2, "{ADDED}"]', project.read_text())
-        if count != 1:
-            raise BenchmarkError(f"{FIXTURE}/pyproject.toml has no dependencies on one line.")
-        project.write_text(text)
-        prepare(with_more, self._variants[1], uv)
-        shutil.copytree(self._variants[0], self.source)
+        """Make the copy."""
+        shutil.copytree(self._fixture, self.source, ignore=shutil.ignore_patterns("__pycache__"))
 
     @property
     def version(self) -> str:
@@ -88,6 +86,33 @@ class Workshop:
         """Another version of the code."""
         self._number += 1
         (self.source / "VERSION").write_text(f"{self.version}\n")
+
+    def change_dependencies(self) -> None:
+        """Other dependencies, where the application is measured with such a change."""
+        raise NotImplementedError
+
+
+class LockedWorkshop(Workshop):
+    """One with a lock file, in two variants."""
+
+    def __init__(self, folder: pathlib.Path, fixture: str) -> None:
+        super().__init__(folder, fixture)
+        self._variants = [folder / "variant-0", folder / "variant-1"]
+        self._variant = 0
+
+    def make(self) -> None:
+        """Lock both variants."""
+        uv = str(CHECKOUT / ".venv" / "bin" / "uv")
+        prepare(self._fixture, self._variants[0], uv)
+        with_more = self._folder / "with-more"
+        shutil.copytree(self._fixture, with_more)
+        project = with_more / "pyproject.toml"
+        text, count = re.subn(r"(?m)^(dependencies = \[)(.*)\]$", rf'\1\2, "{ADDED}"]', project.read_text())
+        if count != 1:
+            raise BenchmarkError(f"{self._fixture}/pyproject.toml has no dependencies on one line.")
+        project.write_text(text)
+        prepare(with_more, self._variants[1], uv)
+        shutil.copytree(self._variants[0], self.source)
 
     def change_dependencies(self) -> None:
         """The other variant's dependencies, and another version of the code: a release that no host knows."""
@@ -261,8 +286,78 @@ class Floor(Contestant):
         )
 
 
+class LegacyOurs(Ours):
+    """playbooks/deploy.yml with an application without a lock file."""
+
+    port = 8083
+
+    def _variables(self) -> dict[str, Any]:
+        return {
+            "app_name": "bench-legacy",
+            "app_source": {"path": str(self.shop.source)},
+            "app_env": {
+                "CC_PYTHON_MODULE": "shop:app",
+                "CC_PYTHON_BACKEND": "gunicorn",
+                "WSGI_WORKERS": WORKERS,
+                "CC_HEALTH_CHECK_PATH": "/health",
+            },
+            "app_public_port": self.port,
+        }
+
+
+class LegacyBaseline(Baseline):
+    """baseline/legacy.yml: Nginx, a virtual environment and Gunicorn with builtin modules."""
+
+    port = 8084
+
+    def deploy(self) -> float:
+        variables = {
+            "conventional_name": "conventional-legacy",
+            "conventional_source": str(self.shop.source),
+            "conventional_scratch": str(WORK),
+            "conventional_port": self.port,
+            "conventional_module": "shop:app",
+            "conventional_gunicorn": GUNICORN,
+            "conventional_workers": WORKERS,
+        }
+        return self._play("tests/benchmark/baseline/legacy.yml", variables).seconds
+
+    def reset(self, *, cache: bool) -> None:
+        home = "/srv/conventional-legacy"
+        left = home if cache else f"{home}/releases {home}/venvs {home}/current"
+        self.field.everywhere(
+            [
+                "systemctl --quiet disable --now conventional-legacy 2>/dev/null; "
+                "rm -rf /etc/nginx/sites-enabled/conventional-legacy /etc/nginx/sites-available/conventional-legacy "
+                f"/etc/systemd/system/conventional-legacy.service {left}; systemctl daemon-reload; systemctl reload nginx"
+            ]
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Application:
+    """What is deployed, and by whom."""
+
+    workshop: type[Workshop]
+    fixture: str
+    contestants: Sequence[type[Contestant]]
+    #: A command that every host needs beforehand.
+    prepare: str = ""
+
+
+APPLICATIONS = {
+    "uv": Application(LockedWorkshop, "fastapi", (Ours, Baseline, Floor)),
+    "legacy": Application(Workshop, "legacy-flask", (LegacyOurs, LegacyBaseline), PREPARE_LEGACY),
+}
+
+
 def series(
-    contestants: Sequence[Contestant], shop: Workshop, hosts: int, repeat: int, say: Callable[[str], None]
+    application: str,
+    contestants: Sequence[Contestant],
+    shop: Workshop,
+    hosts: int,
+    repeat: int,
+    say: Callable[[str], None],
 ) -> list[counting.Row]:
     """All scenarios on one set of hosts; the contestants take turns, so that the machine's other work meets all of them."""
     taken: dict[str, dict[str, list[counting.Measurement]]] = {}
@@ -273,7 +368,7 @@ def series(
             measured = contestant.measure()
             taken.setdefault(scenario, {}).setdefault(contestant.name, []).append(measured)
             say(
-                f"{hosts:3} hosts  {counting.TITLES[scenario]:34} {contestant.name:9} {measured.seconds:6.1f} s  "
+                f"{application:6} {hosts:3} hosts  {counting.TITLES[scenario]:34} {contestant.name:9} {measured.seconds:6.1f} s  "
                 f"{measured.modules:3} modules  {measured.commands:3} ssh  load {os.getloadavg()[0]:.1f}"
             )
 
@@ -281,19 +376,23 @@ def series(
         for contestant in contestants:
             contestant.reset(cache=cache)
 
+    def again() -> None:
+        reset(cache=False)
+
+    def same() -> None:
+        """Nothing changes."""
+
     shop.change_code()
     reset(cache=True)
     one("cold", 0)
     for turn in range(repeat):
-        reset(cache=False)
-        one("first", turn)
-        shop.change_code()
-        one("code", turn)
-        shop.change_dependencies()
-        one("dependency", turn)
-        one("none", turn)
+        for scenario in counting.SCENARIOS[application]:
+            {"first": again, "code": shop.change_code, "dependency": shop.change_dependencies}.get(scenario, same)()
+            one(scenario, turn)
     return [
-        counting.Row(scenario, hosts, measured["ours"], measured["baseline"], measured["floor"])
+        counting.Row(
+            scenario, hosts, measured["ours"], measured["baseline"], measured.get("floor", ()), application=application
+        )
         for scenario, measured in taken.items()
     ]
 
@@ -302,6 +401,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    names = ",".join(APPLICATIONS)
+    parser.add_argument("--application", default=names, help="applications, with commas (default: %(default)s)")
     parser.add_argument("--hosts", default="1,10", help="numbers of hosts, with commas (default: %(default)s)")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="one host, one repetition")
@@ -315,6 +416,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         options.counts = []
     if not options.counts or min(options.counts) < 1 or max(options.counts) > 99:
         parser.error(f"--hosts {options.hosts}: not numbers from 1 to 99 with commas between them")
+    options.applications = [name for name in APPLICATIONS if name in options.application.split(",")]
+    if set(options.application.split(",")) != set(options.applications):
+        parser.error(f"--application {options.application}: not names out of {names} with commas between them")
     if options.repeat < 1:
         parser.error(f"--repeat {options.repeat}: not a positive number")
     if options.quick:
@@ -340,7 +444,7 @@ def _save(rows: Sequence[counting.Row], repeat: int) -> pathlib.Path:
             {
                 **dataclasses.asdict(row),
                 "ratio_baseline": round(row.ratio("baseline"), 3),
-                "ratio_floor": round(row.ratio("floor"), 3),
+                "ratio_floor": round(row.ratio("floor"), 3) if row.floor else None,
             }
             for row in rows
         ],
@@ -365,15 +469,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     # outside of the checkout, whose ignore files leave such things out
     scratch = tempfile.TemporaryDirectory(prefix="pyfleet-benchmark-")
     try:
-        shop = Workshop(pathlib.Path(scratch.name))
-        shop.make()
         bed.up(**dict.fromkeys(names, SUITE))
         if not options.no_provision:
             bed.play("playbooks/provision.yml", limit=",".join(names)).succeeded()
-        for count in options.counts:
-            field = Field(bed, Run(options.run), names[:count])
-            contestants = [kind(field, shop, recorder) for kind in (Ours, Baseline, Floor)]
-            rows += series(contestants, shop, count, options.repeat, say)
+        for name in options.applications:
+            application = APPLICATIONS[name]
+            folder = pathlib.Path(scratch.name, name)
+            folder.mkdir()
+            shop = application.workshop(folder, application.fixture)
+            shop.make()
+            if application.prepare:
+                Field(bed, Run(options.run), names).everywhere([application.prepare])
+            for count in options.counts:
+                field = Field(bed, Run(options.run), names[:count])
+                contestants = [kind(field, shop, recorder) for kind in application.contestants]
+                rows += series(name, contestants, shop, count, options.repeat, say)
     finally:
         scratch.cleanup()
         if not options.keep:

@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import dataclasses
+import http.client
 import json
 import pathlib
 import shutil
@@ -23,6 +26,46 @@ from ansible_collections.pyfleet.runtime.tests.tools.prepare_app import prepare
 FIXTURES = CHECKOUT / "tests" / "fixtures" / "apps"
 #: The tiny fixture reads PORT in its code, so its switch is side by side only when the variable says so.
 TINY = {"CC_PYTHON_UV_RUN_COMMAND": "uv run python server.py", "CC_HEALTH_CHECK_PATH": "/health"}
+#: What the applications of legacy mode need, by fixture. `legacy-asgi` and `legacy-gevent` run on any server of their kind.
+LEGACY: dict[str, dict[str, str]] = {
+    "legacy-flask": {"CC_PYTHON_MODULE": "shop:app"},
+    "legacy-django": {
+        "CC_PYTHON_MODULE": "project.wsgi:application",
+        "CC_PYTHON_MANAGE_TASKS": "migrate --noinput, collectstatic --noinput",
+        "STATIC_FILES_PATH": "staticfiles",
+        "STATIC_URL_PREFIX": "/static",
+    },
+    "legacy-asgi": {"CC_PYTHON_MODULE": "shop:app", "CC_PYTHON_BACKEND": "uvicorn"},
+    "legacy-fastapi": {"CC_PYTHON_MODULE": "main:app", "CC_PYTHON_BACKEND": "uvicorn"},
+    "legacy-gevent": {"CC_PYTHON_MODULE": "shop:app", "CC_PYTHON_USE_GEVENT": "true", "WSGI_WORKERS": "1"},
+    "legacy-celery": {
+        "CC_PYTHON_MODULE": "shop:app",
+        "CC_PYTHON_CELERY_MODULE": "tasks",
+        "CC_PYTHON_BACKEND": "gunicorn",
+    },
+    "legacy-python2": {"CC_PYTHON_MODULE": "shop:app", "CC_PYTHON_BACKEND": "gunicorn", "CC_PYTHON_VERSION": "2"},
+}
+VARIABLES: dict[str, Any] = {"app_switch": "side_by_side", "app_drain_seconds": 2, "app_stop_seconds": 5}
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What the application, or what stands in front of it, answered."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode()
+
+    def json(self) -> dict[str, Any]:
+        """The body as JSON, after making sure that it is an answer to a good request."""
+        assert self.status == 200, f"{self.status}: {self.text}"
+        answer: dict[str, Any] = json.loads(self.body)
+        return answer
 
 
 class Application:
@@ -35,7 +78,7 @@ class Application:
         self.limit = limit
         self.deployed_on = limit
         self.env: dict[str, Any] = dict(TINY)
-        self.variables: dict[str, Any] = {"app_switch": "side_by_side", "app_drain_seconds": 2, "app_stop_seconds": 5}
+        self.variables: dict[str, Any] = dict(VARIABLES)
         self.port = 8080
 
     @property
@@ -71,6 +114,23 @@ class Application:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
+
+    def ask(
+        self,
+        path: str = "/",
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+        host: str = "",
+        timeout: float = 30,
+    ) -> Answer:
+        """Asks the public port of one host from outside; no redirect is followed, any answer will do."""
+        to = self.bed.host(host) if host else self.host
+        with contextlib.closing(http.client.HTTPConnection(to.address, self.port, timeout=timeout)) as connection:
+            connection.request(method, path, body=data, headers=dict(headers or {}))
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.headers, answer.read())
 
     def json(self, path: str = "/") -> dict[str, Any]:
         """The answer as JSON."""
@@ -108,7 +168,11 @@ class Application:
         return self.host(
             f"readlink /srv/pyfleet/{self.name}/current; systemctl show -p MainPID -p NRestarts "
             f"app-{self.name}@$(basename $(readlink /srv/pyfleet/{self.name}/current)).service; "
-            f"nft list map inet pyfleet public; systemctl list-units --state=failed --no-legend --plain 'app-*'"
+            f"nft list map inet pyfleet public; systemctl list-units --state=failed --no-legend --plain 'app-*'; "
+            f"settings=/etc/pyfleet/{self.name}; release=$(basename $(readlink /srv/pyfleet/{self.name}/current)); "
+            "if [ -e $settings/$release/front ]; then key=$(cat $settings/$release/front); cat $settings/$release/front.port; "
+            f"readlink $settings/nginx-$key/serving; systemctl show -p MainPID -p NRestarts app-{self.name}-nginx@$key.service; "
+            "cat $settings/nginx-$key/*.conf | sha256sum; fi"
         )
 
 
@@ -121,10 +185,12 @@ def provisioned(bed: Bed) -> Bed:  # noqa: F811 - the fixture
 
 @pytest.fixture(scope="session")
 def locked_apps(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], pathlib.Path]:
-    """Fixture applications with a lock, each locked once."""
+    """Fixture applications with a lock, each locked once; those of legacy mode have none."""
     root = tmp_path_factory.mktemp("locked")
 
     def locked(name: str) -> pathlib.Path:
+        if name in LEGACY:
+            return FIXTURES / name
         if not (root / name).exists():
             prepare(FIXTURES / name, root / name, str(CHECKOUT / ".venv" / "bin" / "uv"))
         return root / name
@@ -135,20 +201,40 @@ def locked_apps(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], pat
 Maker = Callable[..., Application]
 
 
-@pytest.fixture
-def make_app(provisioned: Bed, locked_apps: Callable[[str], pathlib.Path], tmp_path: pathlib.Path) -> Iterator[Maker]:
-    """Makes applications from a copy of a fixture, and removes them from their hosts afterwards."""
+@contextlib.contextmanager
+def making(on: Bed, sources: Callable[[str], pathlib.Path], folder: pathlib.Path) -> Iterator[Maker]:
+    """Makes applications from copies of fixtures, and removes them from their hosts afterwards."""
     made: list[Application] = []
 
     def make(name: str = "shop", fixture: str = "tiny", limit: str = "bookworm1") -> Application:
-        source = tmp_path / f"{name}-{len(made)}"
-        shutil.copytree(locked_apps(fixture), source)
-        made.append(Application(provisioned, name, source, limit))
-        return made[-1]
+        source = folder / f"{name}-{len(made)}"
+        shutil.copytree(sources(fixture), source, ignore=shutil.ignore_patterns("__pycache__"))
+        application = Application(on, name, source, limit)
+        if fixture in LEGACY:
+            application.env = {**LEGACY[fixture], "CC_HEALTH_CHECK_PATH": "/health"}
+            application.variables["app_switch"] = "auto"
+        made.append(application)
+        return application
 
     yield make
     for application in made:
         application.play("remove", variables={"app_remove_home": True}, limit=application.deployed_on).succeeded()
+
+
+@pytest.fixture
+def make_app(provisioned: Bed, locked_apps: Callable[[str], pathlib.Path], tmp_path: pathlib.Path) -> Iterator[Maker]:
+    """Makes applications from a copy of a fixture, and removes them from their hosts after the test."""
+    with making(provisioned, locked_apps, tmp_path) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def make_module_app(
+    provisioned: Bed, locked_apps: Callable[[str], pathlib.Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Maker]:
+    """The same for applications that all tests of a file share."""
+    with making(provisioned, locked_apps, tmp_path_factory.mktemp("module")) as make:
+        yield make
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 #: wrk ends by itself after this time, in seconds, should a test forget it.
-LIMIT = 240
+LIMIT = 900
 NEW_CONNECTIONS = 'wrk.headers["Connection"] = "close"\n'
 
 
@@ -52,11 +52,14 @@ class Load:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends the load and counts."""
+        """Ends the load and counts. What ended before was no load for what came after."""
+        early = [name for name, process in self._running.items() if process.poll() is not None]
         for process in self._running.values():
             process.send_signal(signal.SIGINT)
         for name, process in self._running.items():
             self.figures[name] = parse(process.communicate(timeout=30)[0])
+        if early and kind is None:
+            raise AssertionError(f"the load on {', '.join(early)} connections ended early: {self.figures}")
 
     @property
     def failed(self) -> int:

@@ -177,13 +177,18 @@ def test_everything_that_is_wrong_is_listed_at_once(app: Application) -> None:
     assert "8 problems, nothing was changed:" in played.message()
 
 
-def test_a1_legacy_application_is_not_there_yet(app: Application) -> None:
+def test_a1_g2_without_a_valid_command_it_is_legacy_mode_whose_settings_hold(app: Application) -> None:
+    env = {
+        "CC_PYTHON_UV_RUN_COMMAND": "uv run 'unbalanced",
+        "CC_PYTHON_MODULE": "server:app",
+        "CC_PYTHON_BACKEND": "hypercorn",
+    }
     with unchanged(app.host):
         refused(
-            app.deploy({"CC_PYTHON_MODULE": "server:app", "CC_PYTHON_UV_RUN_COMMAND": "uv run 'unbalanced"}),
-            "Legacy mode is not there yet",
-            "Rule:      A1",
-            "uv.lock",
+            app.deploy(env),
+            *values("CC_PYTHON_BACKEND", "hypercorn"),
+            "uwsgi, gunicorn, daphne, uvicorn",
+            "Rule:      G",
         )
 
 
@@ -193,11 +198,24 @@ def test_a5_nothing_to_run(app: Application) -> None:
         refused(app.deploy({"CC_PYTHON_UV_RUN_COMMAND": ""}), "There is nothing to run", "Rule:      A5", *names)
 
 
-@pytest.mark.parametrize("env", [{"CC_REQUEST_FLOW": "varnish"}, {"OTOROSHI_CHALLENGE_SECRET": "s3cr3t-value"}])
-def test_f1_request_flow_chain_is_not_there_yet(app: Application, env: dict[str, str]) -> None:
+def test_f8_f9_f11_settings_of_the_chain_before_a_host_changes(app: Application) -> None:
+    env = {
+        "CC_REQUEST_FLOW": "otoroshi-challenge,oauth2-proxy,varnish",
+        "OAUTH2_PROXY_COOKIE_SECRET": "s3cr3t-value",
+        "CC_VARNISH_FILE": "/cache.vcl",
+    }
     with unchanged(app.host):
         played = app.deploy(env)
-    refused(played, "The Request Flow chain is not there yet", "Rule:      F1", "CC_REQUEST_FLOW=disable")
+    refused(
+        played,
+        "OTOROSHI_CHALLENGE_SECRET is empty or not set",
+        "the source has no file cache.vcl",
+        "OAUTH2_PROXY_COOKIE_SECRET has 12 bytes",
+        "app_oauth2_proxy",
+        "Rule:      F8",
+        "Rule:      F9",
+        "Rule:      F11",
+    )
     assert "s3cr3t-value" not in played.output
 
 

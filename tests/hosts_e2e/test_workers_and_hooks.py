@@ -89,7 +89,16 @@ def test_d7_workers_live_and_die_with_their_release(app: Application) -> None:
         assert heartbeat["python"] == f"/srv/pyfleet/shop/releases/{first}/.venv/bin/python"
         assert heartbeat["uid"] == user["uid"] != 0
         seen = environment_of(host, unit)
-        own = {"INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "PYTHONPYCACHEPREFIX", "_", "SHLVL", "OLDPWD"}
+        own = {
+            "INVOCATION_ID",
+            "JOURNAL_STREAM",
+            "SYSTEMD_EXEC_PID",
+            "PYTHONPYCACHEPREFIX",
+            "RUNTIME_DIRECTORY",
+            "_",
+            "SHLVL",
+            "OLDPWD",
+        }
         assert {key: seen[key] for key in seen.keys() - own} == {key: served[key] for key in served.keys() - own}
         assert seen["NAME_OF_TWO"] == "two"
 

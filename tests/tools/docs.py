@@ -5,8 +5,9 @@
 """Write the documentation that follows from other files.
 
 * ``roles/<role>/README.md`` and ``docs/variables.md`` from the roles' argument specs;
-* the second half of ``docs/troubleshooting.md`` from the catalogue of messages in ``plugins/module_utils/findings.py``; what stands
-  above the mark there is written by hand and stays.
+* the second half of ``docs/troubleshooting.md`` from the catalogue of messages in ``plugins/module_utils/findings.py``, and that of
+  ``docs/legacy.md`` and ``docs/request-flow.md`` from what the plan itself reads (``server_settings.py``, ``flow_tables.py``); what
+  stands above the mark there is written by hand and stays.
 
 Usage: ``docs.py [--check]``; with ``--check`` nothing is written and the exit status is 1 when a file is out of date.
 """
@@ -215,22 +216,25 @@ def messages(entries: Mapping[str, Any]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def verdicts(root: Path) -> list[Any]:
-    """Return what failures of uv mean; empty where there is no such module."""
-    if not (root / "plugins/module_utils/uv.py").exists():
+def verdicts(root: Path, name: str = "uv") -> list[Any]:
+    """Return what failures of an installation mean, from a module with a table of them; empty where there is none."""
+    if not (root / f"plugins/module_utils/{name}.py").exists():
         return []
     collections = str(root / ".work" / "collections")
     if collections not in sys.path:
         sys.path.insert(0, collections)
-    module = importlib.import_module("ansible_collections.pyfleet.runtime.plugins.module_utils.uv")
+    module = importlib.import_module(f"ansible_collections.pyfleet.runtime.plugins.module_utils.{name}")
     return [verdict for _pattern, verdict in module.VERDICTS]
 
 
-def build_messages(found: Sequence[Any]) -> str:
-    """Return the section of what ends a build: each verdict by its line; uv's own words follow it in the message."""
+def build_messages(found: Sequence[Any], mode: str = "") -> str:
+    """Return the section of what ends a build: each verdict by its line; the tool's own words follow it in the message."""
     if not found:
         return ""
-    lines = ["## Errors of the build", "", "uv's own words stand below each of these lines in the message.", ""]
+    title, tool = (
+        (f"## Errors of the build in {mode} mode", "The installer's") if mode else ("## Errors of the build", "uv's")
+    )
+    lines = [title, "", f"{tool} own words stand below each of these lines in the message.", ""]
     for verdict in found:
         lines += [
             f"### {verdict.what}",
@@ -252,8 +256,23 @@ def generated(root: Path) -> dict[Path, str]:
     page = root / "docs/troubleshooting.md"
     if entries and page.exists():
         by_hand = page.read_text(encoding="utf-8").partition(MARK)[0].rstrip()
-        parts = [by_hand + "\n", messages(entries), build_messages(verdicts(root))]
+        parts = [
+            by_hand + "\n",
+            messages(entries),
+            build_messages(verdicts(root)),
+            build_messages(verdicts(root, "legacy_verdicts"), "legacy"),
+        ]
         texts[page] = "\n".join(part for part in parts if part)
+    for name, tool in (("legacy", "server_settings"), ("request-flow", "flow_tables")):
+        page = root / f"docs/{name}.md"
+        if not page.exists():
+            continue
+        collections = str(root / ".work" / "collections")
+        if collections not in sys.path:
+            sys.path.insert(0, collections)
+        tables = importlib.import_module(f"ansible_collections.pyfleet.runtime.tests.tools.{tool}")
+        by_hand = page.read_text(encoding="utf-8").partition(MARK)[0].rstrip()
+        texts[page] = f"{by_hand}\n\n{MARK}\n\n{tables.section()}"
     return texts
 
 
