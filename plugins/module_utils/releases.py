@@ -31,6 +31,17 @@ class Layout:
     root: str = "/srv/pyfleet"
     config: str = "/etc/pyfleet"
     run: str = "/run/pyfleet"
+    lib: str = "/var/lib/pyfleet"
+
+    @property
+    def lease_file(self) -> str:
+        """Which run may act on the application; it survives a reboot of the host."""
+        return os.path.join(self.lib, "leases", f"{self.name}.json")
+
+    @property
+    def lock_file(self) -> str:
+        """Keeps two calls of a module from acting on the application at once."""
+        return os.path.join(self.run, f"{self.name}.lock")
 
     @property
     def folder(self) -> str:
@@ -155,6 +166,8 @@ class State:
 
     releases: dict[str, dict[str, Any]] = field(default_factory=dict)
     last_gap_seconds: float | None = None
+    #: The host's number in the fleet, once it has one; a release that is built later keeps it.
+    instance_number: int | None = None
 
     @classmethod
     def load(cls, path: str) -> State:
@@ -170,7 +183,7 @@ class State:
             return cls()
         if not isinstance(stored, dict) or not isinstance(stored.get("releases"), dict):
             raise ValueError(f"{path} is not a state file of pyfleet")
-        return cls(stored["releases"], stored.get("last_gap_seconds"))
+        return cls(stored["releases"], stored.get("last_gap_seconds"), stored.get("instance_number"))
 
     def save(self, path: str) -> None:
         """Writes the state atomically, readable for everyone: it holds no secret."""
@@ -181,6 +194,7 @@ class State:
         return {
             "releases": self.releases,
             "last_gap_seconds": self.last_gap_seconds,
+            "instance_number": self.instance_number,
         }
 
     def mark(self, release: str, **facts: Any) -> None:
@@ -249,6 +263,8 @@ class Description:
     task: bool = False
     drain_seconds: float = 30.0
     stop_seconds: float = 30.0
+    #: The host's number in the fleet (INSTANCE_NUMBER).
+    instance_number: int = 0
     #: Legacy mode: the backend server, `command` for CC_RUN_COMMAND, `none` for Celery alone.
     backend: str = ""
     #: Whether systemd holds the backend's socket.

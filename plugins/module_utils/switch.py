@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -80,6 +81,14 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON-able form."""
         return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """A rollout took a release back: why, and which release is the one before the one that serves again; "" for none."""
+
+    why: str
+    previous: str
 
 
 HookRunner = Callable[[str, Description, dict[str, str]], "tuple[int, str]"]
@@ -169,11 +178,13 @@ class Switch:
     host's users.
     """
 
-    def __init__(self, layout: Layout, systemd: Systemd, redirect: Redirect, hook: HookRunner) -> None:
+    def __init__(self, layout: Layout, systemd: Systemd, redirect: Redirect, hook: HookRunner, host: str = "") -> None:
         self.layout = layout
         self.systemd = systemd
         self.redirect = redirect
         self.hook = hook
+        #: The name under which this host records that it ran a hook.
+        self.host = host or socket.gethostname()
         self.front = Front(layout, systemd)
         self.flow = Flow(layout, systemd)
         #: Whether Varnish, which stays, has another VCL to use.
@@ -185,8 +196,9 @@ class Switch:
 
     # -- the table of contents ---------------------------------------------------------------------------------------------
 
-    def activate(self, release: str, *, first_time: bool = True) -> Report:
-        """Lets `release` serve. `first_time` is False for a rollback: the release's pre-run hook ran when it was new (D8).
+    def activate(self, release: str, *, first_time: bool = True, withdrawal: Withdrawal | None = None) -> Report:
+        """Lets `release` serve. `first_time` is False where the pre-run hook is not to run: at a rollback it ran when the release
+        was new (D8). With `withdrawal` the release that served is not one to go back to.
 
         Raises:
             SwitchError: the release does not serve; the previous one does (E6).
@@ -197,15 +209,97 @@ class Switch:
         old = Description.load(self.layout, old_release) if old_release and old_release != release else None
         environment = self.environment(new)
         if new.task:
-            self._run_task(new, environment)
+            self._run_task(new, environment, first_time)
         else:
             self._serve(new, old, environment, first_time)
-        self._commit(new, old)
+        self._commit(new, old, withdrawal)
         self._swap_workers(new, old)
         self._retire(new)
         self._after_hook("run_succeeded", new, environment)
         self.report.seconds = round(time.monotonic() - started, 2)
         return self.report
+
+    def restart(self) -> Report:
+        """Stops the release that serves and starts it again in place. Nginx and the chain go on, unless they are dead.
+
+        Raises:
+            SwitchError: no release serves, it is a task, or it is not healthy afterwards; systemd goes on starting it.
+        """
+        started = time.monotonic()
+        release = self.restartable()
+        environment = self.environment(release)
+        if self._known(release):
+            self._restart_main(release, environment)
+        else:  # it lost its ports: this is a start from nothing
+            self._serve(release, None, environment, False)
+        workers = [self.layout.worker_unit(release.release, int(worker["index"])) for worker in release.workers]
+        if workers:
+            self.systemd.stop(*workers, timeout=release.stop_seconds * len(workers) + 15)
+            self.systemd.reset_failed(*workers)
+        self._swap_workers(release, None)
+        self.systemd.start(self.layout.target)
+        self.report.changed = True
+        self.report.seconds = round(time.monotonic() - started, 2)
+        return self.report
+
+    def restartable(self) -> Description:
+        """The release that a restart is about.
+
+        Raises:
+            SwitchError: none serves, or it is a task.
+        """
+        name = self.layout.linked("current")
+        if not name:
+            raise SwitchError(
+                f"No release of {self.layout.name} serves on this host, so there is none to restart.\n"
+                "Rule: a restart is about the release that serves.\nNext step: deploy.",
+                [],
+                [],
+            )
+        release = self._describe(name)
+        if release.task:
+            raise SwitchError(
+                f"{self.layout.name} is a task and cannot be restarted.\nVariable: CC_TASK\nValue: true\n"
+                "Rule: D9: CC_TASK runs CC_RUN_COMMAND once to its end; nothing runs on that could be restarted.\n"
+                "Next step: deploy again, which runs the task again.",
+                [],
+                [],
+            )
+        return release
+
+    def pre_run(self, release: str) -> Report:
+        """Runs CC_PRE_RUN_HOOK of a release that does not serve yet, once: a recorded success is not repeated.
+
+        Raises:
+            SwitchError: the hook failed; the release is marked so.
+        """
+        new = self._describe(release)
+        done = self.state.releases.get(release, {}).get("pre_run") or {}
+        if done.get("ok"):
+            self.report.log.append(f"CC_PRE_RUN_HOOK of this release ran already, on {done.get('host')}.")
+            return self.report
+        if new.hooks.get("pre_run"):
+            self._pre_run_hook(new, self.environment(new))
+            self.report.changed = True
+        return self.report
+
+    def pre_run_elsewhere(self, release: str, host: str) -> None:
+        """Records that the hook of a release ran on another host of the fleet."""
+        new = self._describe(release)
+        if new.hooks.get("pre_run") and not (self.state.releases.get(release, {}).get("pre_run") or {}).get("ok"):
+            self._record_pre_run(release, host, ok=True)
+
+    def serves(self, release: str) -> bool:
+        """Whether a release is all there: it runs, and users get to it."""
+        description = Description.load(self.layout, release)
+        if description is None or self.layout.linked("current") != release:
+            return False
+        if description.task:
+            return True
+        nginx = not description.front or self.front.belongs_to(description)
+        chain = not description.flow or self.flow.belongs_to(description)
+        led = self.redirect.current().get(description.public_port, description.public_port) == description.port
+        return self._runs(description) and nginx and chain and led
 
     # -- steps -------------------------------------------------------------------------------------------------------------
 
@@ -257,12 +351,42 @@ class Switch:
             words = f"{error}\n{self._gap_words()}" if in_place else str(error)
             raise SwitchError(words, self.report.log, getattr(error, "journal", [])) from error
 
+    def _restart_main(self, release: Description, environment: dict[str, str]) -> None:
+        """The backend alone where systemd holds its socket: what arrives meanwhile waits there, and is not lost."""
+        own = [unit for unit in self._own_units(release) if unit.endswith(".service")]
+        held = bool(release.socket) and self._active(self.layout.socket_unit(release.release))
+        stopped = time.monotonic()
+        if own:
+            self.systemd.stop(*own, timeout=release.stop_seconds + 15)
+            self.systemd.reset_failed(*own)
+        try:
+            self._start(release, release, environment)
+            self._check(release, environment, {})
+        except (SwitchError, RedirectError, SystemdError) as error:
+            raise SwitchError(
+                f"{error}\n{release.release} was restarted and does not serve; systemd goes on starting it. "
+                "The playbook rollback leads back to an earlier release.",
+                self.report.log,
+                getattr(error, "journal", []),
+            ) from error
+        seconds = round(time.monotonic() - stopped, 2)
+        if held:
+            self.report.gap_seconds = 0.0
+            self.report.log.append(f"Requests waited in the backend's socket for up to {seconds:g} s.")
+        elif own:
+            self._record_gap(stopped)
+        self._flip(release)
+
     def _active(self, unit: str) -> bool:
         return self.systemd.state(unit).get("ActiveState") in ("active", "activating", "reloading")
 
+    @staticmethod
+    def _known(description: Description) -> bool:
+        """Whether every layer of the release has a port that it may have."""
+        return all(description.ports.get(layer.kind) in layer.candidates for layer in description.layers)
+
     def _runs(self, description: Description) -> bool:
-        known = all(description.ports.get(layer.kind) in layer.candidates for layer in description.layers)
-        return known and all(self._active(unit) for unit in self.layout.main_units(description))
+        return self._known(description) and all(self._active(unit) for unit in self.layout.main_units(description))
 
     def _in_the_way(self, old: Description, ports: set[int]) -> bool:
         """Whether the old release's own process holds a port that the new one needs: then it has to stop first (D2)."""
@@ -325,6 +449,7 @@ class Switch:
         status, output = self.hook(text, new, environment)
         tail = self._scrub(output.splitlines()[-JOURNAL_LINES:], environment)
         self.report.log += ["CC_PRE_RUN_HOOK:", *tail]
+        self._record_pre_run(new.release, self.host, ok=status == 0)
         if status != 0:
             self._mark_failed(new, "CC_PRE_RUN_HOOK failed")
             self._after_hook("run_failed", new, environment)
@@ -334,6 +459,11 @@ class Switch:
                 self.report.log,
                 tail,
             )
+
+    def _record_pre_run(self, release: str, host: str, *, ok: bool) -> None:
+        """The hook may not bear a second run: what became of it is on the disk before anything else happens."""
+        self.state.mark(release, pre_run={"at": time.time(), "host": host, "ok": ok})
+        self.state.save(self.layout.state_file)
 
     def _start(self, new: Description, old: Description | None, environment: dict[str, str]) -> None:
         if new.front:
@@ -508,11 +638,12 @@ class Switch:
             except FlowError as error:
                 raise SwitchError(str(error), self.report.log, []) from error
 
-    def _run_task(self, new: Description, environment: dict[str, str]) -> None:
+    def _run_task(self, new: Description, environment: dict[str, str], first_time: bool) -> None:
         """Runs the command once to its end (D9)."""
         unit = f"app-{self.layout.name}-task@{new.release}.service"
         new.save_ports(self.layout, {APPLICATION: new.public_port})
-        self._pre_run_hook(new, environment)
+        if first_time:
+            self._pre_run_hook(new, environment)
         try:
             self.systemd.start(unit, timeout=TASK_SECONDS)
         except SystemdError:
@@ -533,8 +664,11 @@ class Switch:
         self.report.changed = True
         self.report.log += ["The task ended with status 0.", *self._journal(unit, environment)]
 
-    def _commit(self, new: Description, old: Description | None) -> None:
-        if old is not None:
+    def _commit(self, new: Description, old: Description | None, withdrawal: Withdrawal | None) -> None:
+        if old is not None and withdrawal is not None:
+            self.state.mark(old.release, result=FAILED, why=withdrawal.why, failed_at=time.time())
+            self.layout.set_link("previous", withdrawal.previous or None)
+        elif old is not None:
             self.layout.set_link("previous", old.release)
         if self.layout.linked("current") != new.release:
             self.layout.set_link("current", new.release)

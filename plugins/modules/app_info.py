@@ -62,10 +62,13 @@ host:
   type: dict
   sample: {"distribution": "debian", "release": "12", "systemd": 252, "uv_version": "0.13.8"}
 app:
-  description: State of the application, or an empty dictionary without O(name).
+  description:
+    - State of the application, or an empty dictionary without O(name).
+    - C(lease) is the lease of the run that acts on it, or that broke off, with C(expired); null when there is none.
+    - C(instance_number) is the host's number in the fleet; null when it has none.
   returned: always
   type: dict
-  sample: {"current": "0123456789ab", "previous": null, "running": ["0123456789ab"], "port": 18080}
+  sample: {"current": "0123456789ab", "previous": null, "running": ["0123456789ab"], "port": 18080, "lease": null, "instance_number": 0}
 files:
   description: The application's unit files as they are, for the option O(pyfleet.runtime.managed_files#module:known).
   returned: always
@@ -84,6 +87,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils import flow, front, set_state, sockets
+from ansible_collections.pyfleet.runtime.plugins.module_utils.lease import LeaseError, Leases
 from ansible_collections.pyfleet.runtime.plugins.module_utils.lock import read_packages
 from ansible_collections.pyfleet.runtime.plugins.module_utils.redirect import Redirect, RedirectError
 from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import Description, Layout, State
@@ -175,6 +179,7 @@ def app_state(module: AnsibleModule, layout: Layout) -> dict[str, Any]:
     state = State.load(layout.state_file)
     current, previous = layout.linked("current"), layout.linked("previous")
     result: dict[str, Any] = {**state.to_dict(), "current": current, "previous": previous, "running": [], "units": {}}
+    result["lease"] = Leases(layout).describe()
     if not is_booted() or not state.releases:
         return result
     systemd = Systemd()
@@ -280,6 +285,8 @@ def main() -> None:
     try:
         host = host_facts(module, root, name)
         app = app_state(module, Layout(name, root, module.params["config"])) if name else {}
+    except LeaseError as error:
+        module.fail_json(msg=str(error))
     except (ValueError, RedirectError) as error:
         module.fail_json(
             msg=f"The state of the application {name} cannot be read: {error}\nNext step: restore or remove the file."

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-SOURCES = ("plugins/module_utils/switch.py", "plugins/modules/release.py", "plugins/module_utils/redirect.py")
-RAISERS = {"SwitchError", "_fail"}
+SOURCES = tuple(f"plugins/module_utils/{name}.py" for name in ("switch", "release_states", "lease", "redirect"))
+RAISERS = {"SwitchError", "LeaseError", "_fail"}
 
 
 def literal(node: ast.expr) -> str:
