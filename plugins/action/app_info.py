@@ -14,6 +14,8 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import finding, render_findings
+from ansible_collections.pyfleet.runtime.plugins.module_utils.rollout import LOST
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils.journal import Journal
 
 #: Words by which sudo, su, doas and Ansible's become plugins say that they refuse.
 REFUSALS = (
@@ -39,9 +41,14 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Runs the module; a refusal of privilege escalation becomes a finding."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        host = str((task_vars or {}).get("inventory_hostname"))
+        journal = Journal.of(str(self._task.args.get("name") or "the host itself"))
         try:
-            answer = self._execute_module(module_args=dict(self._task.args), task_vars=task_vars)
-        except AnsibleConnectionFailure:
+            with journal.phase(host, "look") as phase:
+                answer = self._execute_module(module_args=dict(self._task.args), task_vars=task_vars)
+                phase["ok"] = not answer.get("failed")
+        except AnsibleConnectionFailure as error:
+            journal.note(host, outcome=LOST, message=f"The host cannot be reached: {error}")
             raise
         except Exception as error:  # noqa: BLE001 - become plugins raise what they like
             answer = {"failed": True, "msg": str(error)}
@@ -50,4 +57,18 @@ class ActionModule(ActionBase):
             user = str(self._connection.get_option("remote_user") or "the login user")
             problem = finding("become_refused", variable="ansible_become", value=user, words=words.strip()[:300])
             answer["msg"] = render_findings([problem])
+        if not answer.get("failed"):
+            journal.note(host, **facts(answer.get("app") or {}))
         return {**result, **answer}
+
+
+def facts(app: dict[str, Any]) -> dict[str, Any]:
+    """What the journal wants to know of an application's state."""
+    return {
+        "current": app.get("current"),
+        "previous": app.get("previous"),
+        "serving": bool(app.get("serving")),
+        "releases": {name: each.get("result") for name, each in (app.get("releases") or {}).items()},
+        "lease": app.get("lease"),
+        "recorded_number": app.get("instance_number"),
+    }

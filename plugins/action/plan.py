@@ -12,13 +12,24 @@ from ansible import constants
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import from_dict
+from ansible_collections.pyfleet.runtime.plugins.module_utils.rollout import LOST, instance_numbers
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.deployment import Deployment, DeploymentError, deployment
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils.journal import Journal
+
+#: The value of app_instance_number that lets the collection number the hosts.
+AUTOMATIC = -1
 
 
-def make(arguments: dict[str, Any], *, check_mode: bool) -> Deployment:
-    """Makes the deployment that `arguments` describe; the source's archive is shared by all hosts of the run."""
+def make(arguments: dict[str, Any], *, check_mode: bool, number: int | None = None) -> Deployment:
+    """Makes the deployment that `arguments` describe; the source's archive is shared by all hosts of the run.
+
+    `number` is the host's INSTANCE_NUMBER where the settings leave it to us.
+    """
+    settings = dict(arguments["settings"])
+    if settings.get("instance_number") == AUTOMATIC:
+        settings["instance_number"] = number or 0
     return deployment(
-        arguments["settings"],
+        settings,
         arguments.get("env") or {},
         arguments.get("source"),
         arguments.get("info") or {},
@@ -36,13 +47,49 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Returns the public part of the plan, or fails with every finding at once."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        host = str(variables.get("inventory_hostname", ""))
+        info = self._task.args.get("info") or {}
+        if info.get("unreachable"):
+            words = f"The host {host} cannot be reached: {info.get('msg', '')}"
+            return {**result, "failed": bool(self._task.args.get("show")), "action": LOST, "plan": {}, "msg": words}
+        journal = Journal.of(str(self._task.args["settings"]["name"]))
         try:
-            made = make(self._task.args, check_mode=self._task.check_mode)
+            number = self._number(journal, host, variables)
+            made = make(self._task.args, check_mode=self._task.check_mode, number=number)
         except DeploymentError as error:
             codes = [finding.code for finding in error.findings]
             return {**result, "failed": True, "msg": str(error), "codes": codes}
-        host_name = str((task_vars or {}).get("inventory_hostname", ""))
         warnings = [from_dict(item).render() for item in made.plan["warnings"]]
+        journal.note(host, **_facts(made), instance_number=number, warnings=warnings)
         if self._task.args.get("show"):
-            self._display.display(made.text(host_name))
-        return {**result, **made.public(), "changed": False, "text": made.text(host_name), "warnings": warnings}
+            self._display.display(made.text(host))
+        return {**result, **made.public(), "changed": False, "text": made.text(host), "warnings": warnings}
+
+    def _number(self, journal: Journal, host: str, variables: dict[str, Any]) -> int:
+        """INSTANCE_NUMBER (contract D5): as given, or the one that the host has, or a free one."""
+        given = self._task.args["settings"].get("instance_number")
+        if given != AUTOMATIC:
+            return int(given) if isinstance(given, int) else 0
+        recorded = {name: entry.get("recorded_number") for name, entry in journal.entries().items()}
+        groups = variables.get("groups") or {}
+        order = [*(groups.get("python_hosts") or []), *variables.get("ansible_play_hosts_all", [])]
+        return instance_numbers(recorded, list(dict.fromkeys([*order, host])))[host]
+
+
+def _facts(made: Deployment) -> dict[str, Any]:
+    """What the journal wants to know of a plan; no secret."""
+    host, plan, releases = made.host, made.plan, made.state.get("releases") or {}
+    current = made.state.get("current")
+    version = (plan.get("python") or {}).get("version") or ""
+    return {
+        "action": made.action,
+        "release": made.release,
+        "before": current,
+        "before_previous": made.state.get("previous"),
+        "commit": made.source.commit,
+        "before_commit": (releases.get(current) or {}).get("commit", ""),
+        "mode": plan["mode"],
+        "kind": f"{host.get('architecture')} {host.get('distribution')} {host.get('release')} python {version}".strip(),
+        "pre_run": (releases.get(made.release) or {}).get("pre_run") or {},
+    }

@@ -21,11 +21,10 @@ from ansible_collections.pyfleet.runtime.plugins.plugin_utils.deployment import 
     nginx_key,
 )
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.rendering import RenderingAction
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils.rolling import Rolling
 
 #: A source up to this size, in bytes, travels inside the module's arguments: one round trip instead of four.
 INLINE_LIMIT = 384 * 1024
-
-
 #: The files of each hop, and the templates of role request_flow that they come from. A VCL belongs to the release instead.
 HOP_FILES: dict[str, dict[str, str]] = {
     "otoroshi-challenge": {"haproxy.cfg": "otoroshi-challenge.cfg.j2"},
@@ -37,6 +36,15 @@ HOP_FILES: dict[str, dict[str, str]] = {
 }
 
 
+def _refused(rolling: Rolling) -> str:
+    """What this host says when another run holds it, or another host of this run."""
+    refusals = rolling.refusals()
+    if rolling.host in refusals:
+        return refusals[rolling.host]
+    host, words = next(iter(refusals.items()))
+    return f"Nothing has changed, because another run holds {host}.\n{words}"
+
+
 class ActionModule(RenderingAction):
     """The task `pyfleet.runtime.release`."""
 
@@ -44,18 +52,42 @@ class ActionModule(RenderingAction):
     TRANSFERS_FILES = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Runs the module; uploads the source first when a release is prepared and the source is large."""
+        """Runs the module, as a part of the rollout where there is one; the journal knows what the playbook does not say."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        variables = task_vars or {}
         arguments = dict(self._task.args)
+        state = str(arguments.get("state") or "active")
+        rolling = Rolling(
+            str(arguments.get("name")), str(variables.get("inventory_hostname")), check_mode=self._task.check_mode
+        )
+        why = rolling.skips(state)
+        if why:
+            return {**result, "changed": False, "skipped": True, "skip_reason": why}
+        if rolling.active:
+            arguments["lease"] = rolling.lease(state)
+            arguments.setdefault("release", rolling.entry.get("release"))
+            if state == "hooked" or arguments.get("pre_run") == "elsewhere":
+                arguments["pre_run_host"] = rolling.hook_host()
+
+        def execute() -> dict[str, Any]:
+            if state == "prepared":
+                return self._prepare(arguments, variables, rolling)
+            answer: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=variables)
+            return answer
+
+        answer = rolling.run_module(state, execute, withdraw=bool(arguments.get("withdraw")))
+        if state == "let_go" and not answer.get("failed"):
+            answer = {**answer, "failed": True, "msg": _refused(rolling)}
+        return {**result, **answer}
+
+    def _prepare(self, arguments: dict[str, Any], variables: dict[str, Any], rolling: Rolling) -> dict[str, Any]:
+        """Uploads the source first when it is large."""
         described = arguments.pop("deployment", None)
         templates = arguments.pop("server", None)
-        if arguments.get("state") != "prepared":
-            return {**result, **self._execute_module(module_args=arguments, task_vars=task_vars)}
         try:
-            made = make(described, check_mode=self._task.check_mode)
+            made = make(described, check_mode=self._task.check_mode, number=rolling.entry.get("instance_number"))
         except DeploymentError as error:
-            return {**result, "failed": True, "msg": str(error)}
-        variables = task_vars or {}
+            return {"failed": True, "msg": str(error)}
         files = self._server_files(made, templates, variables) if templates and made.plan["server"] else None
         flow = self._flow_files(made, variables) if made.plan["chain"]["active"] else None
         arguments.update(release=made.release, payload=made.payload(files, flow), user=made.settings["user"])
@@ -69,7 +101,8 @@ class ActionModule(RenderingAction):
             self._transfer_file(made.source.archive, arguments["archive"])
             self._fixup_perms2([folder, arguments["archive"]])
         try:
-            return {**result, **self._execute_module(module_args=arguments, task_vars=task_vars)}
+            answer: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=variables)
+            return answer
         finally:
             if "archive" in arguments:
                 self._remove_tmp_path(os.path.dirname(arguments["archive"]), force=True)

@@ -211,6 +211,49 @@ CATALOGUE: dict[str, Entry] = {
         "an application needs uv and the redirect table, which the playbook provision.yml installs",
         "Run the playbook provision.yml for this host, then deploy again.",
     ),
+    # -- rollouts ----------------------------------------------------------------------------------------------------------
+    "rollback_ambiguous": _error(
+        "input",
+        "The hosts have different previous releases: going back to each one's own would leave several versions.",
+        "a rollback leaves one version on all hosts",
+        "Name the release with -e app_release=ID; the playbook status.yml shows what each host has.",
+    ),
+    "rollback_impossible": _error(
+        "input",
+        "There is no previous release to go back to on {hosts}.",
+        "a rollback goes to the previous release unless app_release names one",
+        "Name a release with -e app_release=ID (the playbook status.yml lists them), or deploy.",
+    ),
+    "rollback_unknown": _error(
+        "input",
+        "There is no such release on {hosts}.",
+        "a rollback leaves one version on all hosts, so each of them must have the release",
+        "Name another release (the playbook status.yml lists them), or deploy.",
+    ),
+    "rollback_to_failed": _error(
+        "E6",
+        "This release failed on {hosts}.",
+        "nothing rolls back onto a release that failed, unless it is forced",
+        "Name another release, or set app_rollback_force.",
+    ),
+    "nothing_serves": _error(
+        "input",
+        "The application serves nothing on {hosts}.",
+        "a restart needs a release that serves",
+        "Deploy it there first, or leave these hosts out with --limit.",
+    ),
+    "hosts_away": _error(
+        "input",
+        "{hosts} cannot be reached, and {allowed} of {all} hosts may fail.",
+        "nothing changes anywhere when more hosts than app_failure_budget are away",
+        "Bring them back, leave them out with --limit, or raise app_failure_budget.",
+    ),
+    "task_file_missing": _error(
+        "input",
+        "{variable} names a file that does not exist.",
+        "the tasks around a host's switch are a file on the controller; a relative path starts where ansible-playbook was started",
+        "Correct {variable}.",
+    ),
     # -- settings of this collection ---------------------------------------------------------------------------------------
     "app_name_invalid": _error(
         "input",

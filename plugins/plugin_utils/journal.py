@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a rollout has done so far, host by host, for the steps that decide on it and for the report.
 
-Facts of other hosts are dear in Ansible: reading `hostvars` makes every variable of every host anew. Action plugins therefore note what
-they learn in a folder of this run of ansible-playbook, one small file per host. It goes with the run; what has to outlive it is on the hosts.
+Facts of other hosts are dear in Ansible: reading `hostvars` makes every variable of every host anew. Action plugins note what
+they learn in a folder of this run of ansible-playbook, one small file per host. It goes with the run; what outlives it is on hosts.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ def run_id() -> str:
     return hashlib.sha256(given.encode()).hexdigest()[:12]
 
 
+def _root() -> str:
+    return os.path.join(constants.DEFAULT_LOCAL_TMP, "pyfleet-rollout")
+
+
 class Journal:
     """The notes of one run about one application. A host's file has one writer at a time: Ansible runs one task of a host at once."""
 
@@ -39,7 +43,16 @@ class Journal:
     @classmethod
     def of(cls, app: str) -> Journal:
         """The journal of this run of ansible-playbook for the application `app`."""
-        return cls(os.path.join(constants.DEFAULT_LOCAL_TMP, "pyfleet-rollout", urllib.parse.quote(app, safe="")))
+        return cls(os.path.join(_root(), urllib.parse.quote(app, safe="")))
+
+    @classmethod
+    def latest(cls) -> Journal:
+        """The journal of the rollout that was opened last, for where the application's name is not known."""
+        folders = [path.parent for path in Path(_root()).glob("*/run.json")]
+        found = [cls(str(folder)) for folder in folders]
+        return max(
+            found, key=lambda each: float(each.run().get("started") or 0), default=cls(os.path.join(_root(), "none"))
+        )
 
     def note(self, host: str, **facts: Any) -> None:
         """Adds facts about a host."""
