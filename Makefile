@@ -10,8 +10,9 @@ MAKEFLAGS += --no-print-directory
 
 STAMPS := .work/stamps
 PYTHON := .venv/bin/python
-HOSTS := tests/hosts/hosts.py
+TESTBED := tests/hosts/hosts.py
 RUN ?= test
+HOSTS ?= 50
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.work/collections
@@ -38,7 +39,7 @@ demo: setup ## boot a host, provision it, deploy the FastAPI fixture, leave it r
 
 .PHONY: demo-clean
 demo-clean: ## remove the demo's host
-	@$(HOSTS) down --run demo
+	@$(TESTBED) down --run demo
 
 .PHONY: test
 test: ## everything: lint, unit tests, rules, tests on real hosts
@@ -69,8 +70,8 @@ test-hosts: setup ## tests on real hosts; RUN=name, KEEP=1 leaves the hosts for 
 	@RUN=$(RUN) KEEP=$(KEEP) tests/run_host_tests.sh
 
 .PHONY: test-fleet
-test-fleet: ## tests on a large fleet (not there yet)
-	@echo "make test-fleet: rolling a fleet out is later work; there are no such tests yet." >&2; exit 2
+test-fleet: setup ## rollouts to a large fleet, timed, and how their cost grows; HOSTS=50
+	@$(PYTHON) tests/fleet/run.py --hosts $(HOSTS)
 
 .PHONY: benchmark
 benchmark: setup ## round trips and times against a conventional playbook and the floor
@@ -82,8 +83,8 @@ benchmark-flow: setup ## what the services of Request Flow cost: requests per se
 
 .PHONY: hosts-up
 hosts-up: setup ## test hosts of all four suites to play with; RUN=name
-	@$(HOSTS) up --run $(RUN)
+	@$(TESTBED) up --run $(RUN)
 
 .PHONY: hosts-down
 hosts-down: ## remove them
-	@$(HOSTS) down --run $(RUN)
+	@$(TESTBED) down --run $(RUN)

@@ -57,6 +57,8 @@ class Event:
     changed: bool
     ignored: bool
     result: dict[str, Any]
+    #: When it came in, in seconds since 1970.
+    time: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

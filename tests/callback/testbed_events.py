@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import Any
 
 from ansible.plugins.callback import CallbackBase
@@ -62,6 +63,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
                 "changed": bool(data.get("changed")),
                 "ignored": ignored,
                 "result": dict(data),
+                "time": time.time(),
             }
         )
 

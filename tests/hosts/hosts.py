@@ -6,6 +6,7 @@
 
     hosts.py images bookworm trixie          make the images of these suites
     hosts.py up --run NAME web1=trixie …     hosts of a run; those there already are kept
+    hosts.py up --run NAME web[01:50]=trixie fifty of them, numbered as Ansible's inventories do it
     hosts.py ssh --run NAME web1 [COMMAND…]
     hosts.py reset --run NAME web1 …         a virgin host again, same address
     hosts.py cut / uncut --run NAME web1 …   without / with a way to anything outside its own network
@@ -454,9 +455,18 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _numbered(pair: str) -> list[str]:
+    """The hosts of `web[01:50]=SUITE`, one by one; anything else is itself."""
+    found = re.fullmatch(r"([^\[]*)\[([0-9]+):([0-9]+)\](.*)", pair)
+    if not found:
+        return [pair]
+    before, first, last, after = found.groups()
+    return [f"{before}{number:0{len(first)}}{after}" for number in range(int(first), int(last) + 1)]
+
+
 def _wanted(pairs: Sequence[str]) -> dict[str, str]:
     wanted = {}
-    for pair in pairs:
+    for pair in (single for given in pairs for single in _numbered(given)):
         name, _, suite = pair.partition("=")
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name) or suite not in images.SUITES:
             raise TestBedError(
