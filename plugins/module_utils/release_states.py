@@ -46,6 +46,8 @@ LAST_WORDS = 15
 NOLOGIN = "/usr/sbin/nologin"
 #: For how long a call waits for another one to finish, in seconds: what a run that has just ended still tidies up.
 PATIENCE = 10.0
+#: The same for a call that takes a release back: the switch that it undoes may still be checking its health, its connection lost.
+WITHDRAWAL_PATIENCE = 180.0
 
 
 class Guard:
@@ -60,6 +62,7 @@ class Guard:
         self.state = state
         self.lease: Lease | None = None
         self.taken_over = ""
+        self.ended = False
 
     def warning(self) -> str:
         """For check mode: words about another run that would be in the way; empty when there is none."""
@@ -96,7 +99,7 @@ class Guard:
     def leave(self) -> None:
         """Ends the lease where this call was the run's last one on this host, however it ended."""
         if self.request is not None and self.request.end:
-            self.leases.end(self.request.run)
+            self.ended = self.leases.end(self.request.run) or self.ended
 
     def facts(self) -> dict[str, Any]:
         """The lease for the module's result."""
@@ -104,7 +107,7 @@ class Guard:
             return {}
         facts = self.lease.to_dict()
         del facts["controller"]
-        return {"lease": {**facts, "taken_over": self.taken_over}}
+        return {"lease": {**facts, "taken_over": self.taken_over, "ended": self.ended}}
 
 
 class Releases:
@@ -194,11 +197,11 @@ class Releases:
 
         In a run over several hosts the state `finished` does the latter, when no host has to go back any more.
         """
-        elsewhere = self.module.params["pre_run"] == "elsewhere"
+        elsewhere, where = self.module.params["pre_run"] == "elsewhere", self.module.params["pre_run_host"]
 
         def act(switch: Switch) -> Report:
-            if elsewhere:
-                switch.pre_run_elsewhere(self.release, switch.host)
+            if elsewhere and where:
+                switch.pre_run_elsewhere(self.release, where)
             return switch.activate(self.release, first_time=not elsewhere)
 
         result = self._switch(act)

@@ -117,12 +117,14 @@ options:
   pre_run:
     description:
       - Whether O(state=active) runs CC_PRE_RUN_HOOK. V(run) runs it here, as before every start of a new release.
-      - V(elsewhere) says that V(hooked) ran it, on the host that O(pre_run_host) names, and only records that.
+      - V(elsewhere) says that V(hooked) ran it, on the host that O(pre_run_host) names. It is not run here; that it ran is recorded.
     type: str
     choices: [run, elsewhere]
     default: run
   pre_run_host:
-    description: Name of the host that runs, or ran, CC_PRE_RUN_HOOK, for the record. This host's own name when it is not given.
+    description:
+      - Name of the host that runs, or ran, CC_PRE_RUN_HOOK, for the record.
+      - Without it a run is recorded under the host's own name, and nothing is recorded with O(pre_run=elsewhere).
     type: str
   withdraw:
     description:
@@ -202,7 +204,7 @@ lease:
   description:
     - The lease as it is after this call. RV(lease.before) and RV(lease.before_previous) are the releases that the links C(current) and
       C(previous) named before the run, or before an earlier run that broke off. RV(lease.taken_over) says from which run the lease was
-      taken, and why; an empty text when it was free.
+      taken, and why; an empty text when it was free. RV(lease.ended) says that it ended with this call, see O(lease.end).
   returned: when O(lease) is given and the lease is this run's
   type: dict
   contains:
@@ -215,6 +217,7 @@ lease:
     before_previous: {description: Release before that one., type: str}
     target: {description: Release that the run wants to serve., type: str}
     taken_over: {description: The run that the lease was taken from., type: str}
+    ended: {description: Whether the lease ended with this call., type: bool}
 held_by:
   description: The lease of another run that is in the way, as RV(lease), with C(controller) and C(expired).
   returned: failure, when another run holds the application
@@ -255,7 +258,14 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils.lease import LeaseError, Leases, Request
 from ansible_collections.pyfleet.runtime.plugins.module_utils.redirect import RedirectError
-from ansible_collections.pyfleet.runtime.plugins.module_utils.release_states import Guard, Releases, acting, locked
+from ansible_collections.pyfleet.runtime.plugins.module_utils.release_states import (
+    PATIENCE,
+    WITHDRAWAL_PATIENCE,
+    Guard,
+    Releases,
+    acting,
+    locked,
+)
 from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import RELEASE_ID, Layout
 from ansible_collections.pyfleet.runtime.plugins.module_utils.switch import SwitchError
 from ansible_collections.pyfleet.runtime.plugins.module_utils.systemd import SystemdError
@@ -307,7 +317,7 @@ def act(module: AnsibleModule, releases: Releases) -> dict[str, Any]:
     if module.params["state"] in ("leased", "let_go"):  # another run's call may go on meanwhile
         return state()
     try:
-        with locked(releases.layout):
+        with locked(releases.layout, WITHDRAWAL_PATIENCE if module.params["withdraw"] else PATIENCE):
             guard.hold()
             return state()
     finally:
