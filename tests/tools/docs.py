@@ -5,6 +5,7 @@
 """Write the documentation that follows from other files.
 
 * ``roles/<role>/README.md`` and ``docs/variables.md`` from the roles' argument specs;
+* ``docs/awx/*.json`` from ``playbooks/awx/templates.yml`` (``awx.py``);
 * the second half of ``docs/troubleshooting.md`` from the catalogue of messages in ``plugins/module_utils/findings.py``, and that of
   ``docs/legacy.md`` and ``docs/request-flow.md`` from what the plan itself reads (``server_settings.py``, ``flow_tables.py``); what
   stands above the mark there is written by hand and stays.
@@ -273,6 +274,11 @@ def generated(root: Path) -> dict[Path, str]:
         tables = importlib.import_module(f"ansible_collections.pyfleet.runtime.tests.tools.{tool}")
         by_hand = page.read_text(encoding="utf-8").partition(MARK)[0].rstrip()
         texts[page] = f"{by_hand}\n\n{MARK}\n\n{tables.section()}"
+    if (root / "playbooks/awx/templates.yml").exists():
+        collections = str(root / ".work" / "collections")
+        if collections not in sys.path:
+            sys.path.insert(0, collections)
+        texts.update(importlib.import_module("ansible_collections.pyfleet.runtime.tests.tools.awx").generated(root))
     return texts
 
 
@@ -293,6 +299,7 @@ def main(arguments: Sequence[str]) -> int:
     for path in old:
         print(f"{'out of date' if options.check else 'written'}: {path.relative_to(ROOT)}")
         if not options.check:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(texts[path], encoding="utf-8")
     if old and options.check:
         print("Run 'make docs'.", file=sys.stderr)
