@@ -8,9 +8,12 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
+import hmac
 import json
 import os
+import secrets
 import shlex
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +28,13 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import (
 from ansible_collections.pyfleet.runtime.plugins.module_utils.plan import make_plan, public_view
 from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import GOOD, Description
 from ansible_collections.pyfleet.runtime.plugins.module_utils.settings import relative_path
-from ansible_collections.pyfleet.runtime.plugins.plugin_utils.source import Source, SourceError, check, resolve
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils.source import (
+    Source,
+    SourceError,
+    check,
+    exclusively,
+    resolve,
+)
 
 #: Raised whenever run scripts or units read a release differently, so that a new collection makes new releases.
 RELEASE_FORMAT = 1
@@ -37,6 +46,9 @@ RELEASE_SETTINGS = (
     "challenge_previous_secret", "challenge_previous_until", "oauth2_proxy", "redirectionio_agent", "redirectionio_generation",
     "redirectionio_configuration",
 )  # fmt: skip
+#: Of this run of ansible-playbook: its forks have it from their parent, which loads every action before it forks. As it is never
+#: written, the names of remembered digests tell nothing about the secrets that they stand for.
+_RUN_KEY = secrets.token_bytes(32)
 
 
 class DeploymentError(Exception):
@@ -222,7 +234,7 @@ def deployment(
     host["current"] = _current(state)
     # Without a source the files' rules cannot be judged, but all others can: a person wants to see everything at once.
     known = resolved or Source("", "", "0" * 64, "", "", 0, ("uv.lock", "pyproject.toml"), {}, {})
-    release = release_id(settings, env, known)
+    release = release_id(settings, env, known, cache=cache)
     plan = make_plan(
         {
             "app": {**settings, "root": os.path.join(str(settings.get("root")), str(settings.get("name")))},
@@ -284,24 +296,24 @@ def decide(state: Mapping[str, Any], release: str) -> str:
     return "switch" if result == GOOD else "build"
 
 
-def release_id(settings: Mapping[str, Any], env: Mapping[str, Any], source: Source) -> str:
+def release_id(settings: Mapping[str, Any], env: Mapping[str, Any], source: Source, *, cache: str = "") -> str:
     """Names a release after all that makes it: the same inputs give the same id on every host, in every run.
 
     The digest is slow on purpose: the environment holds secrets, and a weak one must not be guessable from the id. Twelve
-    digits are 48 bits, enough to tell the releases of a host apart.
+    digits are 48 bits, enough to tell the releases of a host apart. `cache` is a folder in which the run remembers it: the hosts
+    of a fleet ask for the same one.
     """
     relevant = {name: settings.get(name) for name in RELEASE_SETTINGS}
     made_of = [RELEASE_FORMAT, relevant, dict(env), source.digest, source.commit]
-    text = json.dumps(made_of, sort_keys=True, default=str).encode(errors="surrogatepass")
-    return hashlib.pbkdf2_hmac("sha256", text, str(settings.get("name")).encode(), 100_000).hex()[:12]
+    return _name_of(made_of, settings, cache)
 
 
-def flow_key(settings: Mapping[str, Any], files: Mapping[str, str], units: Mapping[str, str]) -> str:
+def flow_key(
+    settings: Mapping[str, Any], files: Mapping[str, str], units: Mapping[str, str], *, cache: str = ""
+) -> str:
     """Names a chain after all that makes it; slow on purpose, because secrets are part of it."""
     relevant = {name: settings.get(name) for name in ("user", "public_port", "port", "release_ports")}
-    given = json.dumps([RELEASE_FORMAT, relevant, dict(files), dict(units)], sort_keys=True, default=str)
-    salt = str(settings.get("name")).encode()
-    return hashlib.pbkdf2_hmac("sha256", given.encode(errors="surrogatepass"), salt, 100_000).hex()[:12]
+    return _name_of([RELEASE_FORMAT, relevant, dict(files), dict(units)], settings, cache)
 
 
 def _chain_key(key: str, inner: Sequence[int]) -> str:
@@ -309,15 +321,39 @@ def _chain_key(key: str, inner: Sequence[int]) -> str:
     return hashlib.sha256(json.dumps([key, list(inner)]).encode()).hexdigest()[:12]
 
 
-def nginx_key(settings: Mapping[str, Any], server: Mapping[str, Any], text: str) -> str:
+def nginx_key(settings: Mapping[str, Any], server: Mapping[str, Any], text: str, *, cache: str = "") -> str:
     """Names an Nginx configuration after all that makes it, so that releases with the same settings share one.
 
     Slow on purpose, as `release_id`: the passwords of basic authentication are part of it.
     """
     relevant = {name: settings.get(name) for name in ("user", "public_port", "release_ports", "stop_seconds")}
     made_of = [RELEASE_FORMAT, relevant, server["nginx"]["users"], server["nginx"].get("ports"), text]
-    given = json.dumps(made_of, sort_keys=True, default=str).encode(errors="surrogatepass")
-    return hashlib.pbkdf2_hmac("sha256", given, str(settings.get("name")).encode(), 100_000).hex()[:12]
+    return _name_of(made_of, settings, cache)
+
+
+def _name_of(made_of: list[Any], settings: Mapping[str, Any], cache: str) -> str:
+    """Twelve digits for what something is made of, secrets included; computed slowly, and once per run where there is a `cache`."""
+    text = json.dumps(made_of, sort_keys=True, default=str).encode(errors="surrogatepass")
+    salt = str(settings.get("name")).encode()
+
+    def slow() -> str:
+        return hashlib.pbkdf2_hmac("sha256", text, salt, 100_000).hex()[:12]
+
+    if not cache:
+        return slow()
+    os.makedirs(cache, mode=0o700, exist_ok=True)
+    memo = os.path.join(cache, hmac.new(_RUN_KEY, salt + b"\0" + text, "sha256").hexdigest()[:24])
+    with exclusively(f"{memo}.lock"):
+        try:
+            with open(memo, encoding="ascii") as file:
+                return file.read()
+        except FileNotFoundError:
+            made = slow()
+        descriptor, scratch = tempfile.mkstemp(dir=cache)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(made)
+        os.replace(scratch, memo)
+    return made
 
 
 __all__ = [

@@ -125,7 +125,7 @@ def resolve(spec: Mapping[str, object], *, base: str, cache: str, requirements: 
     folder = Path(cache)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     memo = folder / f"{key}.json"
-    with _locked(folder / f"{key}.lock"):
+    with exclusively(folder / f"{key}.lock"):
         if memo.exists():
             stored = json.loads(memo.read_text())
             return Source(**{**stored, "files": tuple(stored["files"])})
@@ -430,7 +430,8 @@ def _sequence(value: object) -> list[object]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
+def exclusively(path: str | Path) -> Iterator[None]:
+    """Lets one process at a time in: the hosts of a run work in forks."""
+    with open(path, "w", encoding="ascii") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
