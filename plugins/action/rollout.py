@@ -162,17 +162,16 @@ class ActionModule(ActionBase):
     def _go(self) -> dict[str, Any]:
         """Whether this host may switch."""
         run, entry = self.journal.run(), self.journal.entry(self.host)
-        idle = entry.get("action") in (None, *rollout.IDLE) or entry.get("outcome")
         decided = self._decide(run)
         if not decided.go:
             return {"go": False, "why": decided.why, **self._task_files()}
-        if idle:
+        if not rollout.has_a_turn(entry):
             return {"go": False, "why": "", **self._task_files()}
         batch = self.variables.get("ansible_play_batch") or [self.host]
         self.journal.note(self.host, batch=batch[0])
         return {"go": True, "why": "", **self._task_files()}
 
-    def _decide(self, run: dict[str, Any]) -> rollout.Verdict:
+    def _decide(self, run: dict[str, Any], *, closed: bool = False) -> rollout.Verdict:
         """The verdict, noted when it ends the rollout. All hosts of a batch come to the same."""
         order = list(run.get("hosts") or [])
         away = [host for host in order if host not in self.variables.get("ansible_play_hosts", order)]
@@ -181,7 +180,7 @@ class ActionModule(ActionBase):
                 words = "Ansible lost this host before it could switch."
                 self.journal.note(host, outcome=rollout.LOST, message=words)
         stop = str(run.get("stopped") or "")
-        decided = rollout.verdict(self.journal.entries(), order, int(run.get("budget") or 0), stop)
+        decided = rollout.verdict(self.journal.entries(), order, int(run.get("budget") or 0), stop, closed=closed)
         if not decided.go and not stop:
             self.journal.note_run(stopped=decided.why)
         return decided
@@ -207,7 +206,7 @@ class ActionModule(ActionBase):
     def _revert(self) -> dict[str, Any]:
         """Whether this host goes back, and to which release, because the rollout failed."""
         run = self.journal.run()
-        if not run or self._decide(run).go or run.get("what") == "restart":
+        if not run or self._decide(run, closed=True).go or run.get("what") == "restart":
             return {"go": False, "release": "", "why": "", **self._task_files()}
         back = rollout.to_revert(self.journal.entries(), list(run["hosts"])).get(self.host, "")
         return {"go": bool(back), "release": back, "why": self.journal.run()["stopped"], **self._task_files()}
@@ -220,7 +219,7 @@ class ActionModule(ActionBase):
         if not run:
             return {"summary": {}}
         if not self._task.check_mode:
-            self._decide(run)
+            self._decide(run, closed=True)
             self.journal.note_run(ended=time.time())
         run, entries = self.journal.run(), self.journal.entries()
         summary = rollout.report(entries, run)

@@ -77,13 +77,17 @@ def batches(entries: Entries, order: Sequence[str]) -> list[list[str]]:
     return list(found.values())
 
 
-def verdict(entries: Entries, order: Sequence[str], allowed: int, stop: str = "") -> Verdict:
-    """Whether the next host may switch.
+def verdict(entries: Entries, order: Sequence[str], allowed: int, stop: str = "", *, closed: bool = False) -> Verdict:
+    """Whether the next host may switch or, once all had their turn (`closed`), whether the rollout went well.
 
     `allowed` is the failure budget in hosts. A failure among the canaries, that is the first of several batches, ends the rollout
     whatever the budget: they are there to tell. So does `stop`, a reason that concerns the whole rollout.
     """
-    failed = tuple(host for host in order if entries.get(host, {}).get("outcome") in BROKEN)
+
+    def broken(entry: Entry) -> bool:
+        return (closed and has_a_turn(entry)) or entry.get("outcome") in BROKEN
+
+    failed = tuple(host for host in order if broken(entries.get(host, {})))
     if stop:
         return Verdict(False, stop, failed)
     begun = batches(entries, order)
@@ -94,6 +98,11 @@ def verdict(entries: Entries, order: Sequence[str], allowed: int, stop: str = ""
         limit = "no host may fail" if not allowed else f"{allowed} may fail"
         return Verdict(False, f"{_names(failed)} failed ({limit}: app_failure_budget).", failed)
     return Verdict(True, "", failed)
+
+
+def has_a_turn(entry: Entry) -> bool:
+    """Whether a host has something to do in the switch, and nothing has gone wrong on it so far."""
+    return entry.get("action") not in (None, *IDLE) and not entry.get("outcome")
 
 
 def to_revert(entries: Entries, order: Sequence[str]) -> dict[str, str]:
