@@ -11,6 +11,7 @@ a report of a failed run must not fail for want of them.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import math
@@ -72,6 +73,11 @@ _PLACEHOLDER = re.compile(r"\{(app|release|time)\}")
 
 def render(run: Mapping[str, Any], entries: Mapping[str, Mapping[str, Any]]) -> str:
     """The report as HTML text. `run` and `entries` are the journal's; whatever is missing is left out. Times are in UTC."""
+    return _template().render(_view(run, entries))
+
+
+@functools.cache
+def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -80,8 +86,7 @@ def render(run: Mapping[str, Any], entries: Mapping[str, Mapping[str, Any]]) -> 
         keep_trailing_newline=True,
     )
     environment.filters["csp_hash"] = _csp_hash
-    template = environment.from_string(Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8"))
-    return template.render(_view(run, entries))
+    return environment.from_string(Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8"))
 
 
 def render_json(run: Mapping[str, Any], entries: Mapping[str, Mapping[str, Any]]) -> str:
@@ -418,10 +423,12 @@ def _groups(run: Mapping[str, Any], hosts: Sequence[dict[str, Any]], scale: Mapp
             window = {
                 "left": _percent((begun - scale["start"]) / scale["length"]),
                 "width": _percent((done - begun) / scale["length"]),
+                "took": _duration(done - begun),
                 "words": f"{_clock(begun)} – {_clock(done)}, {_duration(done - begun)}",
             }
         for host in members:
-            host["batch"] = "canary" if canary else f"batch {number}" if len(made) > 1 else ""
+            batch = "canary" if canary else f"batch {number}" if len(made) > 1 else ""
+            host["about"] = " · ".join(_unique([batch, host["details"]]))
         groups.append(
             {"name": "Canary" if canary else name, "hosts": members, "window": window, "counts": _counts(members)}
         )
@@ -498,7 +505,8 @@ def _facts(
     ]
     if scale["start"] is not None:
         facts.append({"name": "Started", "time": f"{_moment(scale['start']):%Y-%m-%d %H:%M:%S}"})
-        facts.append({"name": "Took", "text": _duration(scale["end"] - scale["start"])})
+        if scale["end"] > scale["start"]:
+            facts.append({"name": "Took", "text": _duration(scale["end"] - scale["start"])})
     serial = _texts(run.get("serial"))
     budget = _text(run.get("budget"))
     facts += [

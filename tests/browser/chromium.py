@@ -59,14 +59,15 @@ class Page:
     def _seen(self, method: str) -> list[dict[str, Any]]:
         return [event["params"] for event in self._events if event["method"] == method]
 
-    def open(self, address: str) -> None:
-        """Opens an address and waits until all of it is there."""
+    def open(self, address: str, settle: bool = True) -> None:
+        """Opens an address and waits until all of it is there; without `settle` no script is needed for that."""
         self._events.clear()
         self.call("Page.navigate", url=address)
         while not self._seen("Page.loadEventFired"):
             self._receive()
         # What the page starts after it was loaded: two frames are enough for scripts, styles and their complaints.
-        self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+        if settle:
+            self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
 
     def show(self, width: int, height: int = 900, dark: bool = False, media: str = "") -> None:
         """Size in CSS pixels, colour scheme, and medium."""

@@ -40,7 +40,6 @@ def rollout(hosts: int = 12, seed: int = 5) -> tuple[Entry, dict[str, Entry]]:
     run: Entry = {
         "app": "shop", "what": "deploy", "run": "5c0ffee15bad", "holder": "ada@deploy-1", "started": STARTED, "hosts": names,
         "budget": "0", "serial": [1, "34%"], "release": RELEASE, "commit": COMMIT, "before_commit": BEFORE_COMMIT, "outcome": "failed",
-        "message": "3 of 12 hosts failed, the budget is 0: the rollout stopped, and the hosts that had switched went back.",
     }  # fmt: skip
     entries: dict[str, Entry] = {}
     for number, name in enumerate(names):
@@ -102,6 +101,10 @@ def rollout(hosts: int = 12, seed: int = 5) -> tuple[Entry, dict[str, Entry]]:
         "Release b81e5570aa19 does not start any more: Failed to bind to port 18080: Address already in use.",
     )
     at = spend([name for name in names if entries[name]["outcome"] != "lost"], "finish", at, 0.5, 1.2)
+    bad = sum(entry["outcome"] in {"failed", "lost", "rollback_failed"} for entry in entries.values())
+    run["message"] = (
+        f"{bad} of {hosts} hosts failed, the budget is 0: the rollout stopped, and the hosts that had switched went back."
+    )
     run["ended"] = at + 0.5
     return run, entries
 

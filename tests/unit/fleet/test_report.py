@@ -1,87 +1,447 @@
-# Copyright: (c) 2026, pyfleet.runtime contributors
-# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# Copyright: (c) 2026, pyfleet contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the runs on a large fleet make of their measurements."""
+"""The report of a rollout, without a browser: what it says, that hostile texts stay texts, and how it is written."""
 
 from __future__ import annotations
 
+import copy
+import json
 import os
-import subprocess
-import sys
-import xml.etree.ElementTree as ET
+import re
+import stat
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ansible_collections.pyfleet.runtime.tests.fleet import measuring, report
-from ansible_collections.pyfleet.runtime.tests.fleet.run import batches
-from ansible_collections.pyfleet.runtime.tests.hosts import hosts as testbed
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils import report
+from ansible_collections.pyfleet.runtime.tests.unit.fleet import report_sample
+
+VOID = {"meta", "link", "br", "input", "col", "wbr"}
+WITHIN_WORDS = {"wbr", "bdi"}
+HOSTILE = """</script></style></pre>"'><img src=x onerror=alert(1)><script>alert(2)</script>{{ 7 * 7 }}{% raw %}&lt;\x1b[31mred"""
 
 
-def measurement(scenario: str, hosts: int, seconds: float) -> report.Measurement:
-    """One with figures that can be told apart."""
-    return report.Measurement(scenario, hosts, seconds, 1.5, 2.5, 100 + hosts, 60.0, hosts * 1.5, 4, 0.5)
+class Document(HTMLParser):
+    """The elements of a page with their attributes, and its text; raises when tags are not balanced."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.words: list[str] = []
+        self._open: list[str] = []
+        self.feed(page)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        self.words.append("" if tag in WITHIN_WORDS else " ")
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+        self.words.append("" if tag in WITHIN_WORDS else " ")
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] not in {"script", "style"}:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        """What can be read, with single spaces."""
+        return " ".join("".join(self.words).split())
+
+    def all(self, tag: str, css_class: str = "") -> list[dict[str, str]]:
+        """The attributes of some elements."""
+        return [
+            found
+            for name, found in self.elements
+            if name == tag and (not css_class or css_class in found.get("class", "").split())
+        ]
 
 
-def test_plays_take_the_time_since_the_result_before() -> None:
-    times = [("check", 11.0), ("check", 12.0), ("switch", 13.0), ("switch", 17.0), ("finish", 17.5)]
-    assert report.plays(times, 10.0) == {"check": 2.0, "switch": 5.0, "finish": 0.5}
+def rendered(run: dict[str, Any], entries: dict[str, dict[str, Any]]) -> Document:
+    return Document(report.render(run, entries))
 
 
-def test_growth_is_the_line_through_the_points() -> None:
-    rows = [measurement("code", hosts, 5 + 2 * hosts) for hosts in (1, 5, 10)]
-    rows.append(measurement("none", 50, 1000.0))
-    assert report.growth(rows, "code") == pytest.approx((5.0, 2.0))
+def one(**facts: Any) -> Document:
+    """A report of a run on one host."""
+    return rendered({"app": "shop", "hosts": ["web"]}, {"web": {"host": "web", **facts}})
 
 
-def test_table_has_a_line_per_measurement_and_even_columns() -> None:
-    lines = report.table([measurement("first", 1, 10.0), measurement("none", 50, 25.0)])
-    assert len(lines) == 4
-    assert len({len(line) for line in lines}) == 1
-    assert lines[3].split("|")[1:5] == [" no change        ", " 50    ", " 25.0 ", " 0.50       "]
+def test_the_header_says_what_was_done_by_whom_and_when() -> None:
+    text = rendered(*report_sample.rollout()).text
+    assert text.startswith("shop: deployment failed")
+    assert "shop · Deployment ✕ failed 4 of 12 hosts failed, the budget is 0" in text
+    for words in (
+        "Release b81e5570aa19 → 7f3a91c0d2e4", "Commit 90c2f6e1b7d8 → 4be1d7c09fa6", "ada@deploy-1", "2026-11-20 17:30:00 UTC",
+        "1, then 34%", "0 hosts", "5c0ffee15bad",
+    ):  # fmt: skip
+        assert words in text
+    for words in ("✕ 2 failed", "? 1 lost", "‼ 1 rollback failed", "↩ 5 rolled back", "■ 3 not switched"):
+        assert words in text
 
 
-def test_plot_is_well_formed_and_has_every_point_within_its_panel() -> None:
-    rows = [measurement(name, hosts, 3.0 * hosts) for name in report.GROWING for hosts in (1, 5, 10, 25, 50)]
-    drawn = ET.fromstring(report.plot(rows, "hosts & controller"))  # noqa: S314 - our own text
-    circles = [element for element in drawn.iter() if element.tag.endswith("circle")]
-    assert len(circles) == 2 * len(rows)
-    width, height = float(drawn.attrib["width"]), float(drawn.attrib["height"])
-    assert all(0 < float(item.attrib["cx"]) < width and 0 < float(item.attrib["cy"]) < height for item in circles)
-    words = [element.text for element in drawn.iter() if element.tag.endswith("text")]
-    assert "hosts & controller" in words
-    assert {"0", "140", "160"} <= set(words)  # the highest point is at 50 hosts, three seconds each
-    assert words.count("50") >= 2
+def test_last_words_are_there_in_full_and_once() -> None:
+    page = report.render(*report_sample.rollout())
+    text = Document(page).text
+    assert text.count("shop.database.PoolTimeout: no connection within 5 s") == 1
+    assert "✕ failed web-06.ams.example.com, web-07.fra.example.com Health check failed:" in text
+    # A traceback keeps its lines and its indentation.
+    assert (
+        "\n  File &#34;/srv/pyfleet/shop/releases/7f3a91c0d2e4/shop/database.py&#34;, line 41, in connect\n    raise"
+        in page
+    )
+    assert "‼ rollback failed web-09.fra.example.com Release b81e5570aa19 does not start any more" in text
+
+
+def test_a_failed_host_without_a_message_is_named_and_the_words_of_its_phase_stand_in() -> None:
+    phase = {"name": "build", "started": 10.0, "ended": 12.0, "ok": False, "words": "uv sync ended with status 2"}
+    assert "✕ failed web uv sync ended with status 2" in one(outcome="failed", phases=[phase]).text
+    assert "✕ failed web Nothing was recorded." in one(outcome="failed").text
+
+
+def test_bars_lie_on_one_axis() -> None:
+    run, entries = report_sample.rollout()
+    document = rendered(run, entries)
+    bars = document.all("span", "bar")
+    assert len(bars) == sum(len(entry["phases"]) for entry in entries.values())
+    first = entries[run["hosts"][0]]["phases"][3]
+    left, width = (float(number) for number in re.findall(r"([0-9.]+)%", bars[3]["style"]))
+    length = run["ended"] - run["started"]
+    assert left == pytest.approx(100 * (first["started"] - run["started"]) / length, abs=0.01)
+    assert width == pytest.approx(100 * (first["ended"] - first["started"]) / length, abs=0.01)
+    for bar in bars:
+        left, width = (float(number) for number in re.findall(r"([0-9.]+)%", bar["style"]))
+        assert 0 <= left <= left + width <= 100.001
+    assert sum("failed" in bar["class"].split() for bar in bars) == 4
+    assert bars[3]["title"].splitlines()[0] == "build: installs dependencies, runs build hooks"
+    assert re.search(r"^17:30:\d\d – 17:30:\d\d, \d+ s$", bars[3]["title"], re.MULTILINE)
+
+
+def test_a_phase_that_has_not_ended_reaches_to_the_end_and_counts_for_nothing() -> None:
+    phases = [
+        {"name": "look", "started": 0.0, "ended": 5.0, "ok": True},
+        {"name": "switch", "started": 5.0, "ended": None, "ok": None},
+    ]
+    document = rendered({"started": 0.0, "ended": 20.0, "hosts": ["web"]}, {"web": {"phases": phases}})
+    (bar,) = document.all("span", "open")
+    assert bar["style"] == "left: 25.0%; width: 75.0%"
+    assert "not ended" in bar["title"]
+    assert "look 5.0 s; switch 15 s not ended" in [lane.get("aria-label") for lane in document.all("div", "lane")]
 
 
 @pytest.mark.parametrize(
-    ("hosts", "sizes"), [(50, [1, 10, 20, 19]), (10, [1, 2, 4, 3]), (5, [1, 1, 2, 1]), (1, [1]), (3, [1, 1, 1])]
+    ("serial", "sizes"),
+    [
+        ([1, "50%"], [1, 6, 5]),
+        ([1, "34%"], [1, 4, 4, 3]),
+        ("25%", [3, 3, 3, 3]),
+        (5, [5, 5, 2]),
+        ("5", [5, 5, 2]),
+        (["1%"], [1] * 12),
+        ([20], [12]),
+        ([2, "100%"], [2, 10]),
+        ([], [12]),
+        (None, [12]),
+        (0, [12]),
+        ("-3", [12]),
+        ("nonsense", [12]),
+        ("nan%", [12]),
+        ([3, None], [3, 9]),
+    ],
 )
-def test_batches_are_those_of_ansible(hosts: int, sizes: list[int]) -> None:
-    names = [f"host{number}" for number in range(hosts)]
-    made = batches(names)
+def test_batches_are_those_of_ansible(serial: object, sizes: list[int]) -> None:
+    hosts = [f"web{number}" for number in range(12)]
+    made = report.batches(hosts, serial)
     assert [len(batch) for batch in made] == sizes
-    assert [name for batch in made for name in batch] == names
+    assert [host for batch in made for host in batch] == hosts
 
 
-def test_descendants_and_their_memory_are_found() -> None:
-    script = "import subprocess, sys; data = bytearray(b'x' * 30_000_000); subprocess.run(['sleep', '30'])"
-    with subprocess.Popen([sys.executable, "-c", script]) as process:
-        try:
-            found: list[int] = []
-            while len(found) < 2:
-                assert process.poll() is None
-                found = measuring.descendants(process.pid)
-            assert found[0] == process.pid
-            assert measuring.proportional(process.pid) > 28
-            assert measuring.resident(process.pid) > 28
-        finally:
-            for pid in reversed(measuring.descendants(process.pid)):
-                os.kill(pid, 9)
-    assert measuring.proportional(process.pid) == 0.0
+def test_batches_equal_ansibles_own() -> None:
+    from ansible.utils.helpers import pct_to_int
+
+    for hosts in (1, 2, 3, 7, 12, 99, 200):
+        for share in ("1%", "10%", "33%", "34%", "50%", "99%", "100%"):
+            assert len(report.batches(list(range(hosts)), share)[0]) == pct_to_int(share, hosts)
 
 
-def test_numbered_hosts_of_a_run() -> None:
-    wanted = testbed._wanted(["web[08:11]=trixie", "db1=bookworm"])
-    assert wanted == {**{f"web{number}": "trixie" for number in ("08", "09", "10", "11")}, "db1": "bookworm"}
-    with pytest.raises(testbed.TestBedError, match=r"web\[1-3\]=trixie"):
-        testbed._wanted(["web[1-3]=trixie"])
+def test_canary_and_batches_are_visible_and_batches_of_one_size_have_no_canary() -> None:
+    text = rendered(*report_sample.rollout()).text
+    assert re.search(
+        r"Canary 1 host, [0-9.]+ s .*Batch 2 4 hosts, [0-9.]+ s .*Batch 3 4 hosts, .*Batch 4 3 hosts ", text
+    )
+    run = {"hosts": ["a", "b"], "serial": 1}
+    phases = [{"name": "switch", "started": 1.0, "ended": 2.0, "ok": True}]
+    text = rendered(run, {"a": {"phases": phases}, "b": {"phases": phases}}).text
+    assert "Batch 1 1 host" in text
+    assert "Canary" not in text
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        ("switched", "old → new version 1.0 → 2.0 commit aaa → bbb"),
+        ("unchanged", "old kept version 1.0 kept commit aaa kept"),
+        ("failed", "old kept version 1.0 kept commit aaa kept"),
+        ("rolled_back", "old again version 1.0 again commit aaa again"),
+        ("rollback_failed", "old → unknown version 1.0 → unknown commit aaa → unknown"),
+        ("lost", "old → unknown version 1.0 → unknown commit aaa → unknown"),
+    ],
+)
+def test_what_serves_now_follows_from_the_outcome(outcome: str, expected: str) -> None:
+    facts = {
+        "before": "old",
+        "release": "new",
+        "before_version": "1.0",
+        "version": "2.0",
+        "before_commit": "aaa",
+        "commit": "bbb",
+    }
+    assert expected in one(outcome=outcome, **facts).text
+
+
+def test_a_first_deployment_comes_from_nothing() -> None:
+    text = one(outcome="switched", before="", release="new", commit="bbb").text
+    assert "none → new commit none → bbb" in text
+    assert "✓ succeeded" in text
+
+
+def test_seconds_gap_answers_and_warnings_of_a_host_are_in_its_row() -> None:
+    phases = [
+        {"name": "switch", "started": 1.0, "ended": 3.5, "ok": True},
+        {"name": "switch", "started": 4.0, "ended": 5.0, "ok": True},
+        {"name": "teleport", "started": 5.0, "ended": 205.0, "ok": True},
+    ]
+    log = [
+        "Response from GET /a is 503",
+        "Response from GET /a is 200",
+        "Response from GET /b is refused",
+        "CC_RUN_SUCCEEDED_HOOK:",
+    ]
+    document = one(
+        outcome="switched", phases=phases, gap_seconds=1.25, log=log, warnings=["Mind the gap."], message="done"
+    )
+    assert "switch teleport all, s gap, s Health, log, warnings" in document.text
+    assert "3.5 200 204 1.2 200 /a refused /b done" in document.text
+    assert "log, 4 lines Response from GET /a is 503 Response" in document.text
+    assert document.text.count("Mind the gap.") == 2  # in the row, and above with all of its hosts
+    assert "p-other" in document.all("span", "bar")[2]["class"]
+
+
+def test_hardly_any_facts_are_enough() -> None:
+    text = rendered(*report_sample.bare()).text
+    assert "? lost gone The connection to the host was lost" in text
+    assert "nothing was recorded" in text
+    assert "No phase of any host was recorded." in text
+    assert "… not finished" in rendered({}, {}).text
+
+
+def test_facts_of_any_kind_do_not_stop_the_report() -> None:
+    junk: list[Any] = [
+        None,
+        "",
+        "x",
+        0,
+        -1,
+        1e300,
+        float("nan"),
+        float("inf"),
+        True,
+        [],
+        [None],
+        {},
+        {"a": [1]},
+        ["x", 1],
+        b"\xff",
+    ]
+    names = (
+        "phases",
+        "outcome",
+        "log",
+        "warnings",
+        "message",
+        "release",
+        "before",
+        "gap_seconds",
+        "instance_number",
+        "kind",
+        "after",
+    )
+    run_names = (
+        "app",
+        "what",
+        "hosts",
+        "serial",
+        "budget",
+        "started",
+        "ended",
+        "holder",
+        "outcome",
+        "message",
+        "release",
+    )
+    for value in junk:
+        phases = [
+            value,
+            {"name": value, "started": value, "ended": value},
+            {"name": value, "started": 1, "ended": value, "ok": value},
+        ]
+        entries = {"a": dict.fromkeys(names, value), "b": {"phases": phases}}
+        assert rendered(dict.fromkeys(run_names, value), entries).all("table", "hosts")
+        report.render_json(dict.fromkeys(run_names, value), entries)
+
+
+def test_hostile_texts_stay_texts() -> None:
+    def poisoned(value: Any) -> Any:
+        if isinstance(value, str):
+            return HOSTILE
+        if isinstance(value, list):
+            return [poisoned(item) for item in value]
+        return {name: poisoned(item) for name, item in value.items()} if isinstance(value, dict) else value
+
+    run, entries = report_sample.rollout()
+    clean = Document(report.render(run, entries))
+    allowed = {(tag, name) for tag, attributes in clean.elements for name in attributes}
+    names = [f"{name}{HOSTILE}" for name in run["hosts"]]
+    hostile = {name: poisoned(entry) for name, entry in zip(names, entries.values(), strict=True)}
+    # As much of it as possible is shown only when the outcome is a known one.
+    for number, entry in enumerate(copy.deepcopy(hostile).values()):
+        hostile[names[number]] = {**entry, "outcome": ["failed", "switched", "rolled_back", HOSTILE][number % 4]}
+    page = report.render({**poisoned(run), "hosts": names}, hostile)
+    document = Document(page)
+    assert {(tag, name) for tag, attributes in document.elements for name in attributes} <= allowed
+    assert {tag for tag, _attributes in document.elements} <= {tag for tag, _attributes in clean.elements}
+    assert len(document.all("script")) == 1
+    assert page.count("</script>") == page.count("</style>") == 1
+    assert "onerror=alert(1)>" in document.text
+    assert "{{ 7 * 7 }}{% raw %}" in document.text
+    assert "\x1b" not in page
+    assert "[31m" not in page
+    # Nothing of others is in the one place that escaping does not protect.
+    assert all(
+        set(found["style"]) <= set("left: width; --step %.0123456789")
+        for _tag, found in document.elements
+        if "style" in found
+    )
+    assert not [found for _tag, found in document.elements if "alert" in found.get("class", "")]
+
+
+def test_characters_that_turn_text_around_are_shown_as_such() -> None:
+    page = report.render({"app": "shop\u202egnp.exe"}, {"web\u2066\ud800\x00": {"message": "a\tb\nc\x07"}})
+    assert not set("\u202e\u2066\ud800\x00\x07") & set(page)
+    assert "shop\N{REPLACEMENT CHARACTER}gnp.exe" in page
+    page.encode()
+
+
+def test_the_page_needs_nothing_else() -> None:
+    page = report.render(*report_sample.rollout())
+    document = Document(page)
+    assert not re.search(r"https?:|url\(|@import|//[a-z]", page)
+    assert not [found for _tag, found in document.elements if "src" in found]
+    assert [found["href"] for _tag, found in document.elements if "href" in found] == ["data:,"]
+    (policy,) = [
+        found["content"] for found in document.all("meta") if found.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe-inline" not in re.search(r"script-src ([^;]*)", policy)[1]  # type: ignore[index]
+
+
+def test_tables_have_heads_and_lanes_have_words() -> None:
+    document = rendered(*report_sample.rollout())
+    assert all(found.get("scope") in {"col", "row", "rowgroup"} for found in document.all("th"))
+    # Twelve hosts, four batches of which three switched, and the axis, which says the same again.
+    lanes = document.all("div", "lane")
+    assert len(lanes) == 12 + 3 + 1
+    assert sum(bool(lane.get("aria-label")) and lane.get("role") == "img" for lane in lanes) == 15
+    assert ("html", {"lang": "en"}) in document.elements
+
+
+def test_two_hundred_hosts_are_one_file_of_reasonable_size() -> None:
+    page = report.render(*report_sample.rollout(200))
+    assert len(Document(page).all("tr")) == 2 * 200 + 4 + 2
+    assert len(page) < 2_000_000
+
+
+def test_render_changes_nothing_and_gives_the_same_again() -> None:
+    run, entries = report_sample.rollout()
+    before = copy.deepcopy((run, entries))
+    assert report.render(run, entries) == report.render(run, entries)
+    assert (run, entries) == before
+
+
+def test_json_is_the_journals_data() -> None:
+    run, entries = report_sample.rollout()
+    assert json.loads(report.render_json(run, entries)) == {"run": run, "hosts": entries}
+
+
+def test_write_puts_both_files_into_a_new_folder(tmp_path: Path) -> None:
+    run, entries = report_sample.rollout()
+    mask = os.umask(0o027)
+    try:
+        warning = report.write(f"{tmp_path}/reports/{{app}}/{{time}}-{{release}}.{{other}}.html", run, entries)
+    finally:
+        os.umask(mask)
+    assert warning == ""
+    files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    stem = tmp_path / "reports/shop/20261120T173000Z-7f3a91c0d2e4.{other}"
+    assert files == [Path(f"{stem}.html"), Path(f"{stem}.json")]
+    assert files[0].read_text(encoding="utf-8") == report.render(run, entries)
+    assert json.loads(files[1].read_text()) == {"run": run, "hosts": entries}
+    assert [stat.S_IMODE(path.stat().st_mode) for path in files] == [0o640, 0o640]  # 0644, less the umask
+
+
+def test_write_replaces_an_older_report(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    with path.open() as reader:
+        assert report.write(str(path), *report_sample.bare()) == ""
+        assert reader.read() == "old"  # whoever reads the old one is not disturbed: the new one is another file
+    assert path.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_the_two_files_have_two_names(tmp_path: Path) -> None:
+    assert report.write(f"{tmp_path}/report.json", *report_sample.bare()) == ""
+    assert report.write(f"{tmp_path}/plain", *report_sample.bare()) == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "plain",
+        "plain.json",
+        "report.json",
+        "report.json.json",
+    ]
+    assert (tmp_path / "report.json").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_placeholders_cannot_leave_the_folder(tmp_path: Path) -> None:
+    run = {"app": "../../etc/x y", "release": "..", "started": "never"}
+    assert report.destination("/reports/{app}/{release}/{time}", run, {}) == Path(
+        "/reports/_.._etc_x_y/unknown/unknown"
+    )
+    assert report.destination("~/r.html", {}, {}) == Path.home() / "r.html"
+
+
+@pytest.mark.parametrize(
+    "path", ["{folder}", "{folder}/file/report.html", "{folder}/\0.html", "/proc/nothing/report.html", ""]
+)
+def test_a_report_that_cannot_be_written_is_a_warning(tmp_path: Path, path: str) -> None:
+    (tmp_path / "file").write_text("in the way")
+    warning = report.write(path.replace("{folder}", str(tmp_path)), *report_sample.bare())
+    assert "app_report" in warning
+    assert "not written" in warning
+    assert "Next step" in warning
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_fault_in_the_report_is_a_warning_and_leaves_no_half_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> str:
+        raise KeyError("unexpected")
+
+    monkeypatch.setattr(report, "_view", broken)
+    assert "KeyError: 'unexpected'" in report.write(f"{tmp_path}/report.html", *report_sample.bare())
+    assert not list(tmp_path.iterdir())
