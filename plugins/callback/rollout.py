@@ -70,6 +70,8 @@ COLOURS = {
     "failed": "COLOR_ERROR",
     "quiet": "COLOR_DEBUG",
 }
+#: Keys of results that repeat arguments.
+ARGUMENTS = ("cmd", "diff", "invocation", "item", "_ansible_item_label")
 #: Methods of Ansible's display that ask a person something.
 PROMPTS = ("prompt", "prompt_until", "do_var_prompt")
 
@@ -82,6 +84,14 @@ def colour_of(style: str) -> str | None:
 def part(result: Any, name: str) -> Any:
     """An attribute of a task's result: ansible-core 2.19 gave them public names."""
     return getattr(result, name) if hasattr(result, name) else getattr(result, f"_{name}")
+
+
+def without_arguments(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A result without what the module was called with, nor that of its items."""
+    kept = {key: value for key, value in data.items() if key not in ARGUMENTS}
+    if isinstance(kept.get("results"), list):
+        kept["results"] = [without_arguments(item) if isinstance(item, Mapping) else item for item in kept["results"]]
+    return kept
 
 
 class Live:
@@ -261,7 +271,7 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_no_hosts_remaining(self) -> None:
         """A play has lost all its hosts."""
-        self._show(self._board.nobody("No hosts are left."))
+        self._show(self._board.nobody_left())
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """The playbook is over."""
@@ -306,8 +316,7 @@ class CallbackModule(CallbackBase):
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """A task failed."""
         host, task, data, on = self._take(result)
-        labels = bool(getattr(getattr(part(result, "task"), "loop_control", None), "label", None))
-        self._show(self._board.failed(host, task, data, ignored=ignore_errors, labels=labels, on=on))
+        self._show(self._board.failed(host, task, data, ignored=ignore_errors, on=on))
         self._verbose("ignored" if ignore_errors else "failed", result)
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
@@ -325,16 +334,23 @@ class CallbackModule(CallbackBase):
         self._verbose("skipped", result)
 
     def v2_runner_item_on_ok(self, result: Any) -> None:
-        """An item of a loop: only its warnings are told."""
-        self._take(result)
+        """An item of a loop."""
+        self._item(result)
 
     def v2_runner_item_on_failed(self, result: Any) -> None:
-        """An item of a loop; the task's result has its words."""
-        self._take(result)
+        """An item of a loop."""
+        self._item(result, failed=True)
 
     def v2_runner_item_on_skipped(self, result: Any) -> None:
         """An item of a loop."""
-        self._take(result)
+        self._item(result)
+
+    def _item(self, result: Any, *, failed: bool = False) -> None:
+        host, _task, data, _on = self._take(result)
+        labelled = getattr(getattr(part(result, "task"), "loop_control", None), "label", None)
+        self._board.item(
+            host, data, failed=failed, label=str(data.get("_ansible_item_label") or "") if labelled else ""
+        )
 
     def v2_runner_retry(self, result: Any) -> None:
         """A task failed and is tried again."""
@@ -401,8 +417,7 @@ class CallbackModule(CallbackBase):
         task, data = part(result, "task"), part(result, "result")
         text = f"{outcome}: [{self.host_label(result)}] {self._task(task).name}"
         if self._display.verbosity > 1 and not is_hidden(data):
-            shown = {key: value for key, value in data.items() if key not in ("invocation", "diff")}
-            text += f" => {self._dump_results(shown)}"
+            text += f" => {self._dump_results(without_arguments(data))}"
         lines = [clean(text)]
         if self._display.verbosity > 2 and task.get_path():
             lines.append(f"task path: {task.get_path()}")

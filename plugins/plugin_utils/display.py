@@ -24,7 +24,9 @@ PHASES = {
     "rollout.gate": "check",
     "rollout.go": "check",
     "rollout.failed": "check",
+    "rollout.revert": "check",
     "rollout.report": "report",
+    "rollout.verdict": "report",
     "release.leased": "lease",
     "managed_files": "files",
     "release.prepared": "prepare",
@@ -51,7 +53,7 @@ PHASES = {
 }
 #: Tasks that take no time worth a phase, and say nothing unless they fail.
 QUIET = {
-    *("rollout.go", "rollout.failed", "rollout.report"),
+    *("rollout.go", "rollout.failed", "rollout.revert", "rollout.report", "rollout.verdict"),
     *(
         f"ansible.builtin.{name}"
         for name in (
@@ -182,7 +184,7 @@ def clean(text: str) -> str:
 
 def cells(text: str) -> int:
     """Columns that a text takes on a terminal."""
-    return sum(map(_cell, text))
+    return len(text) if text.isascii() else sum(map(_cell, text))
 
 
 def _cell(character: str) -> int:
@@ -277,26 +279,12 @@ def is_hidden(data: Mapping[str, Any]) -> bool:
     return bool(data.get("_ansible_no_log")) or "censored" in data
 
 
-def words(data: Mapping[str, Any], labels: bool = False) -> list[str]:
-    """What a failed task has to say, in full: its message, health lines, journal, output; per item if it has items.
-
-    `labels`: whether the playbook gave the items labels; else they are counted, since an item is as secret as an argument.
-    """
+def words(data: Mapping[str, Any]) -> list[str]:
+    """What a failed task has to say, in full: its message, health lines, journal, output."""
     if is_hidden(data):
         return [HIDDEN]
-    items = data.get("results")
-    found: list[str] = []
-    if isinstance(items, list):
-        for number, item in enumerate(items, 1):
-            if not isinstance(item, Mapping) or not (item.get("failed") or item.get("unreachable")):
-                continue
-            label = item.get("_ansible_item_label") if labels and not is_hidden(item) else None
-            title = f"Item {number} of {len(items)}" + (f" ({_lines(label)[0]})" if label else "")
-            found += [f"{title}:", *(f"  {line}" for line in words(item))]
-    if found:
-        return found
     message = _lines(data.get("msg"))
-    if message == ["non-zero return code"] and data.get("rc") is not None:
+    if len(message) == 1 and "non-zero return code" in message[0] and data.get("rc") is not None:
         message = [f"The command ended with status {data['rc']}."]
     journal = _lines(data.get("journal"))
     if "Last words:" in message and journal:  # the message has the end of what follows in full
@@ -366,6 +354,8 @@ def _note_files(data: Mapping[str, Any]) -> str:
 
 
 def _note_release(data: Mapping[str, Any]) -> str:
+    if data.get("refused"):
+        return f"refused: {headline(words(data))}"
     parts = [str(data["release"])] if data.get("release") else []
     if isinstance(data.get("gap_seconds"), (int, float)) and data["gap_seconds"]:
         parts.append(f"gap {duration(float(data['gap_seconds']))}")
@@ -395,13 +385,19 @@ class Board:
         self._clock, self._live, self._verbosity = clock, live, verbosity
         self.signs = signs or Signs()
         self._rows: dict[str, _Row] = {}
+        #: Columns. They only grow, so that nothing jumps.
+        self._widest_name, self._widest_phase = 0, 8
         #: What a row was before a task that may turn out to be skipped.
         self._kept: dict[str, _Row] = {}
         self._title, self._play, self._batch, self._check = "", "", (1, 1), False
         self._began = clock()
         self._current = ""
+        #: The title of a play, until there is something to say about it.
+        self._head: list[str] = []
         #: Failures whose words wait for other hosts that may say the same: host, phase, words, whether it was unreachable.
         self._pending: list[tuple[str, str, tuple[str, ...], bool]] = []
+        #: Items of a loop that each host has been through: how many, and the words of the failed ones.
+        self._items: dict[str, tuple[int, list[str]]] = {}
         self._told: dict[tuple[str, ...], str] = {}
         self._told_of: dict[str, set[str]] = {}
         #: What debug tasks of this play said, and whether the play does more than look.
@@ -429,8 +425,8 @@ class Board:
         for host in hosts:
             self._row(host)
         parts = [counted(len(hosts), "host"), *self._batch_words(), *(["check mode"] if check else [])]
-        head = f"{self._play or 'Play'} ({', '.join(parts)})"
-        return [*lines, *([] if self._live else [Line("")]), Line(head, "title", log_only=self._live)]
+        self._head = [f"{self._play or 'Play'} ({', '.join(parts)})"]
+        return lines
 
     def expect(self, hosts: Iterable[str]) -> None:
         """Hosts of the play that are not in its first batch."""
@@ -466,16 +462,33 @@ class Board:
                 self._say(host, data)
             return []
         row = self._end(host, task)
+        if task.ours and "failed_when_result" in data and data.get("msg"):  # a failure that a later step tells
+            row.note, row.style = f"failed: {headline(words(data))}", "warn"
+            return self._mark([self._phase_line(row, row.note)])
         row.note = note(task, data)
         if on and on != host:
             row.note = f"on {clean(on)}" + (f": {row.note}" if row.note else "")
         changed = bool(data.get("changed"))
         row.changed, row.style = row.changed or changed, "changed" if changed else "ok"
         self._acts = self._acts or task.phase not in LOOKS
-        return [self._phase_line(row, row.note or "ok")] if task.ours or changed else []
+        return self._mark([self._phase_line(row, row.note or "ok")] if task.ours or changed else [])
+
+    def item(self, host: str, data: Mapping[str, Any], *, failed: bool = False, label: str = "") -> None:
+        """A task is through with an item of its loop. Items are numbered: one is as secret as an argument, unless it has a label."""
+        number, said = self._items.get(host, (0, []))
+        number += 1
+        if failed:
+            title = (
+                f"Item {number} ({clip(clean(label), LONGEST_NAME)})"
+                if label and not is_hidden(data)
+                else f"Item {number}"
+            )
+            said = [*said, f"{title}:", *(f"  {line}" for line in words(data))]
+        self._items[host] = (number, said)
 
     def skipped(self, host: str, task: Task) -> None:
         """A task was not to run on a host: the row is as it was before."""
+        self._items.pop(host, None)
         kept = self._kept.pop(host, None)
         if kept is not None and not task.quiet:
             self._rows[host] = kept
@@ -487,22 +500,23 @@ class Board:
         data: Mapping[str, Any],
         *,
         ignored: bool = False,
-        labels: bool = False,
         on: str = "",
     ) -> list[Line]:
         """A task failed on a host. Its words are told when the others had their chance to say the same."""
-        self._learn(host, task, data)
+        said = self._items.pop(host, (0, []))[1] or words(data)
+        self._learn(host, task, data, failed=True)
         row = self._end(host, task)
-        said = words(data, labels)
+        if task.action == "rollout.verdict" and row.failure:  # it repeats what was told when it happened
+            return []
         where = f"on {clean(on)}: " if on and on != host else ""
         if ignored:
             row.note, row.style = f"{where}failed, ignored: {headline(said)}", "warn"
-            return [dataclasses.replace(self._phase_line(row, row.note), log_only=False)]
+            return self._mark([dataclasses.replace(self._phase_line(row, row.note), log_only=False)])
         row.failure, row.failed_phase, row.style = where + headline(said), row.phase, "failed"
         row.note = ""
         self._pending.append((host, row.phase, tuple(said), False))
         self._acts = True
-        return [self._phase_line(row, f"failed: {row.failure}")]
+        return self._mark([self._phase_line(row, f"failed: {row.failure}")])
 
     def unreachable(self, host: str, task: Task, data: Mapping[str, Any], *, ignored: bool = False) -> list[Line]:
         """A host could not be entered."""
@@ -510,39 +524,43 @@ class Board:
         said = words(data)
         if ignored:
             row.note, row.style = f"unreachable, ignored: {headline(said)}", "warn"
-            return [dataclasses.replace(self._phase_line(row, row.note), log_only=False)]
+            return self._mark([dataclasses.replace(self._phase_line(row, row.note), log_only=False)])
         row.failure, row.failed_phase, row.unreachable, row.style = headline(said), row.phase, True, "failed"
         self._pending.append((host, row.phase, tuple(said), True))
-        return [self._phase_line(row, f"unreachable: {row.failure}")]
+        return self._mark([self._phase_line(row, f"unreachable: {row.failure}")])
 
     def retry(self, host: str, task: Task, attempt: int, attempts: int) -> list[Line]:
         """Attempt number `attempt` failed and there will be another; only the first time is worth a line."""
         row = self._row(host)
-        row.note = f"attempt {attempt + 1} of {attempts + 1}"
+        row.note = f"attempt {attempt + 1} of {attempts}"
         first, row.retried = row.retried != task.key, task.key
-        return (
-            [self._phase_line(row, f"tries again, {counted(max(0, attempts - attempt + 1), 'attempt')} left")]
-            if first
-            else []
-        )
+        return self._mark([self._phase_line(row, f"failed, tries again: {row.note}")] if first else [])
 
     def poll(self, host: str) -> None:
         """A task runs in the background."""
         self._row(host).note = "runs in the background"
 
     def nobody(self, text: str) -> list[Line]:
-        """A play has no hosts, or none any more."""
-        return [*self._tell(), Line(text, "warn")]
+        """A play has no hosts. That is worth a word only when no other play had any: a rollout has plays for what seldom happens."""
+        return [] if self._rows else [Line(text, "warn")]
+
+    def nobody_left(self) -> list[Line]:
+        """A play has lost all its hosts."""
+        return [*self._tell(), Line("No host is left.", "warn")]
 
     def finish(self, stats: Mapping[str, Mapping[str, int]]) -> list[Line]:
         """The playbook is over. `stats` are Ansible's counts per host."""
-        return [*self._flush(), *self._end_lines(lambda row: self._outcome(row, stats), "")]
+        lines = [*self._flush(), *self._end_lines(lambda row: self._outcome(row, stats), "")]
+        for row in self._rows.values():
+            if row.failure and self._outcome(row, stats) == "rescued":
+                row.note, row.failure, row.style = f"rescued from: {row.failure}", "", "warn"
+        return lines
 
     def interrupt(self) -> list[Line]:
         """The run ends before its end: Ctrl-C, or an error of the playbook."""
         lines = self._tell()
         busy = [f"{row.name} ({row.phase})" for row in self._rows.values() if row.busy]
-        if busy:
+        if busy and not self._live:  # a frame's last state says it
             lines.append(Line(f"At work when the run ended: {', '.join(busy)}", "warn"))
 
         def outcome(row: _Row) -> str:
@@ -555,11 +573,6 @@ class Board:
         return lines
 
     # -- what is shown -----------------------------------------------------------------------------------------------------
-
-    @property
-    def busy(self) -> bool:
-        """Whether a time goes on."""
-        return any(row.busy for row in self._rows.values())
 
     def frame(self, width: int, height: int) -> list[Line]:
         """How things stand, in at most `height` lines of at most `width` columns. Busy and failed hosts come first if not all fit."""
@@ -598,8 +611,8 @@ class Board:
     def _frame_line(self, row: _Row, now: float) -> Line:
         marks = {0: self.signs.failed, 1: self.signs.busy, 2: self.signs.done, 3: self.signs.waiting}
         if row.began is None:
-            return Line(f"{marks[3]} {pad(self._name(row), self._name_width())}  waiting", "quiet")
-        text = row.note
+            return Line(f"{marks[3]} {self._name(row)}  waiting", "quiet")
+        text = row.note or ("" if row.busy else "ok")
         if row.failure:
             verb = "unreachable" if row.unreachable else "failed"
             again = "" if row.phase == row.failed_phase else f" in {row.failed_phase}"
@@ -616,14 +629,18 @@ class Board:
         return Line(clip(f"{self._columns(row, taken)}  {text}", 400, self.signs.more), style, log_only=self._live)
 
     def _columns(self, row: _Row, taken: str) -> str:
-        phases = max((cells(each.phase) for each in self._rows.values()), default=0)
-        return f"{pad(self._name(row), self._name_width())}  {pad(row.phase, max(8, phases))}  {taken:>7}"
+        self._widest_phase = max(self._widest_phase, cells(row.phase))
+        return f"{self._name(row)}  {pad(row.phase, self._widest_phase)}  {taken:>7}"
 
     def _name(self, row: _Row) -> str:
-        return clip(row.name, LONGEST_NAME, self.signs.more)
+        return pad(clip(row.name, LONGEST_NAME, self.signs.more), self._widest_name)
 
-    def _name_width(self) -> int:
-        return min(LONGEST_NAME, max(map(cells, self._rows), default=0))
+    def _mark(self, lines: list[Line]) -> list[Line]:
+        """The first lines of a play come below its title."""
+        if not lines or not self._head:
+            return lines
+        head, self._head = Line(self._head[0], "title", log_only=self._live), []
+        return [*([] if self._live else [Line("")]), head, *lines]
 
     def _batch_words(self) -> list[str]:
         number, total = self._batch
@@ -673,11 +690,15 @@ class Board:
     # -- what is remembered ------------------------------------------------------------------------------------------------
 
     def _row(self, host: str) -> _Row:
-        return self._rows.setdefault(host, _Row(host))
+        if host not in self._rows:
+            self._rows[host] = _Row(host)
+            self._widest_name = max(self._widest_name, min(LONGEST_NAME, cells(host)))
+        return self._rows[host]
 
     def _end(self, host: str, task: Task) -> _Row:
         """The host's row with the task's phase ended now."""
         self._kept.pop(host, None)
+        self._items.pop(host, None)
         row, now = self._row(host), self._clock()
         if row.began is None or row.phase != task.phase:  # a quiet task, or one whose start nobody told
             row.began = now
@@ -685,7 +706,7 @@ class Board:
         row.first = now if row.first is None else row.first
         return row
 
-    def _learn(self, host: str, task: Task, data: Mapping[str, Any]) -> None:
+    def _learn(self, host: str, task: Task, data: Mapping[str, Any], *, failed: bool = False) -> None:
         """Takes versions and the report out of a result of ours."""
         if not task.ours or is_hidden(data):
             return
@@ -694,14 +715,14 @@ class Board:
             row.before = str(app.get("current") or "")
         if task.phase == "plan" and data.get("commit"):
             self._commit = clean(str(data["commit"]))[:12]
-        if task.phase in SERVES and data.get("release") and not self._check and not data.get("failed"):
+        if task.phase in SERVES and data.get("release") and not (self._check or failed):
             row.after = clean(str(data["release"]))
         if isinstance(data.get("summary"), Mapping) and task.phase == "report":
             self._summary = dict(data["summary"])
 
     def _outcome(self, row: _Row, stats: Mapping[str, Mapping[str, int]]) -> str:
         told = self._summary.get("hosts", {}).get(row.name, {}).get("outcome")
-        if told:
+        if told and not self._check:  # where nothing was to happen, the report has no outcome yet
             return clean(str(told)).replace("_", " ")
         counts = stats.get(row.name)
         if counts is None:
@@ -729,7 +750,7 @@ class Board:
         summary, hosts = self._summary, self._summary.get("hosts", {})
         groups: dict[tuple[str, str], list[str]] = {}
         for row in self._rows.values():
-            told = hosts.get(row.name, {})
+            told = {} if self._check else hosts.get(row.name, {})
             before, after = told.get("before", row.before), told.get("after", row.after)
             versions = str(before or "")
             if after and after != before:
@@ -755,14 +776,16 @@ class Board:
             lines.append(Line(f"{'  '.join(columns)}  {', '.join(shown)}", style))
         styles = {OUTCOMES.get(key[0], "failed") for key in ranked}
         worst = next((style for style in ("failed", "warn") if style in styles), "ok")
-        result = ended or str(summary.get("outcome") or ("failed" if worst == "failed" else "done")).replace("_", " ")
+        reported = "" if self._check else summary.get("outcome")
+        result = ended or str(reported or ("failed" if worst == "failed" else "done")).replace("_", " ")
         what = f"{summary['app']}: {summary.get('what') or 'run'}" if summary.get("app") else self._title or "Run"
         check = " (check mode: nothing was changed)" if self._check else ""
         head = f"{clean(what)} {clean(result)} after {duration(self._clock() - self._began)}{check}"
         release = summary.get("release") or self._one_release()
         if release:
             head += f", release {clean(str(release))}" + (f" (commit {self._commit})" if self._commit else "")
-        return [Line(""), Line(head, "failed" if ended else worst), *lines]
+        why = [Line(f"  {line}", worst) for line in _lines(summary.get("why"))]
+        return [Line(""), Line(head, "failed" if ended else worst), *why, *lines]
 
     def _one_release(self) -> str:
         served = {row.after for row in self._rows.values() if row.after}
