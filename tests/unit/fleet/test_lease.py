@@ -317,7 +317,7 @@ def test_removing_an_application_leaves_nothing_behind_and_nobody_with_a_lock_on
 
 def run_over(hosts: list[Layout], request: Request, started: Any = None, now: Callable[[], float] = time.time) -> bool:
     """Claims the hosts in order, as a controller does; lets go of all when one refuses."""
-    claimed = []
+    claimed: list[Layout] = []
     for number, layout in enumerate(hosts):
         try:
             Leases(layout, now=now).claim(request)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pyfleet.runtime.plugins.module_utils import front, release_states
+from ansible_collections.pyfleet.runtime.plugins.module_utils import bytecode, front, release_states
 from ansible_collections.pyfleet.runtime.plugins.module_utils.lease import LeaseError, Leases, Request
+from ansible_collections.pyfleet.runtime.plugins.module_utils.release_files import ReleaseFiles
 from ansible_collections.pyfleet.runtime.plugins.module_utils.release_states import Guard, Releases, locked
 from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import Description, Layout, State
 from ansible_collections.pyfleet.runtime.plugins.module_utils.switch import SwitchError
@@ -33,6 +35,7 @@ PARAMS: dict[str, Any] = {
     "pre_run_host": None,
     "withdraw": None,
     "keep": 0,
+    "cache_max_mb": 0,
     "force": False,
     "user": None,
     "remove_home": False,
@@ -66,6 +69,7 @@ class Fleet:
         flip = world.redirect.flip
 
         def remembered(app: str, ports: dict[int, int], internal: Any = ()) -> bool:
+            public.clear()  # the real one replaces all ports of an application, too
             public.update(ports)
             return flip(app, ports, internal)
 
@@ -81,13 +85,13 @@ class Fleet:
             )
         monkeypatch.setattr(release_states, "Redirect", lambda config: world.redirect)
         monkeypatch.setattr(Releases, "_hook", lambda states, *given: world.hook(*given))
-        monkeypatch.setattr(release_states.signal, "signal", lambda number, handler: signal.SIG_DFL)
+        monkeypatch.setattr(signal, "signal", lambda number, handler: signal.SIG_DFL)
 
     def call(self, state: str, release: str | None = None, lease: dict[str, Any] | None = None, **params: Any) -> Any:
         module = FakeModule(state=state, release=release, **params)
         self.guard = Guard(self.leases, Request.of({**RUN, **lease} if lease is not None else None), state)
         try:
-            return act(module, Releases(module, self.layout, self.guard))  # type: ignore[arg-type]
+            return act(module, Releases(module, self.layout, self.guard))
         finally:
             self.warnings = module.warnings
 
@@ -433,7 +437,8 @@ def test_f_a_chain_stays_through_a_restart_and_a_dead_one_comes_back(
     world.events.clear()
     world.systemd.running.remove(hop(0, "varnish", 18080))
     fleet.call("restarted")
-    assert f"start {hop(0, 'varnish', 18080)}" in world.events
+    started = world.events.index(f"start {hop(0, 'varnish', 18080)}")
+    assert "flip 8080 18080" in world.events[:started]  # users are led to the chain all along
     assert fleet.public == led
 
 
@@ -519,11 +524,11 @@ def test_a_host_keeps_its_number_and_a_release_the_record_of_its_hook(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("unpack", "make_folders"):
-        monkeypatch.setattr(release_states.ReleaseFiles, name, lambda *given: None)
-    monkeypatch.setattr(release_states.bytecode, "carry", lambda *given: None)
+        monkeypatch.setattr(ReleaseFiles, name, lambda *given: None)
+    monkeypatch.setattr(bytecode, "carry", lambda *given: None)
     monkeypatch.setattr(os, "chown", lambda *given, **more: None)
     os.makedirs(fleet.layout.run, exist_ok=True)
-    params = {"archive": None, "archive_content": ""}
+    params: dict[str, Any] = {"archive": None, "archive_content": ""}
     fleet.call("hooked", NEW, pre_run_host="web1")
     fleet.call("prepared", NEW, payload=_payload(instance_number=4), **params)
     state = fleet.state()
@@ -545,7 +550,7 @@ def test_a_state_of_an_earlier_version_has_no_number(tmp_path: Path) -> None:
 def test_removing_an_application_removes_its_lease(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, lease: dict[str, Any] | None
 ) -> None:
-    monkeypatch.setattr(release_states.shutil, "rmtree", lambda path, ignore_errors=False: None)
+    monkeypatch.setattr(shutil, "rmtree", lambda path, ignore_errors=False: None)
     if lease == {"takeover": "theirs"}:
         fleet.somebody()
     elif lease is None:
@@ -558,12 +563,12 @@ def test_removing_an_application_removes_its_lease(
 
 def test_looking_reports_the_lease_and_the_host_s_number(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app_info, "is_booted", lambda: False)
-    looked = app_info.app_state(FakeModule(health=False), fleet.layout)  # type: ignore[arg-type]
+    looked = app_info.app_state(FakeModule(health=False), fleet.layout)
     assert (looked["lease"], looked["instance_number"]) == (None, None)
     state = fleet.state()
     state.instance_number = 2
     state.save(fleet.layout.state_file)
     fleet.somebody(controller={"pid": 7})
-    looked = app_info.app_state(FakeModule(health=False), fleet.layout)  # type: ignore[arg-type]
+    looked = app_info.app_state(FakeModule(health=False), fleet.layout)
     assert (looked["lease"]["run"], looked["lease"]["expired"], looked["instance_number"]) == ("theirs", False, 2)
     assert looked["lease"]["controller"] == {"pid": 7}
