@@ -30,6 +30,7 @@ tests/molecule.sh test --all --destroy never --no-command-borders || failed+=(mo
 if [ -d tests/hosts_e2e ]; then
   .venv/bin/python -m pytest -v --tb=short --durations=10 tests/hosts_e2e || failed+=(hosts_e2e)
 fi
+.venv/bin/python -m pytest -v --tb=short tests/browser || failed+=(browser)
 if [ ${#failed[@]} -gt 0 ]; then
   echo "tests on hosts failed: ${failed[*]}" >&2
   exit 1

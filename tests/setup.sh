@@ -34,12 +34,13 @@ packages() {
     openssh-client iproute2 procps ca-certificates git
     wrk                                    # load, to see that a switch loses no request
     nginx-light haproxy varnish            # unit tests ask the real servers; their services stay off
+    chromium fonts-dejavu-core             # opens the report of a rollout
     python3 python3-apt python3-venv
   )
   local name
   local -a missing=()
   if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
-    for name in podman mmdebstrap nft ssh ssh-keygen ip sysctl git wrk nginx haproxy varnishd; do
+    for name in podman mmdebstrap nft ssh ssh-keygen ip sysctl git wrk nginx haproxy varnishd chromium; do
       PATH="$PATH:/usr/sbin:/sbin" command -v "$name" >/dev/null || missing+=("$name")
     done
     [ ${#missing[@]} = 0 ] || die "this is not Debian, so please install by yourself: ${missing[*]}"
