@@ -17,6 +17,8 @@ from typing import Self
 #: wrk ends by itself after this time, in seconds, should a test forget it.
 LIMIT = 900
 NEW_CONNECTIONS = 'wrk.headers["Connection"] = "close"\n'
+#: Between an answer and the next request of a connection, in milliseconds.
+PAUSE = "function delay() return {} end\n"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,16 +31,18 @@ class Figures:
 
 
 class Load:
-    """`with Load(url, directory) as load: ...`, then `load.figures`, one entry for each kind of connection."""
+    """`with Load(url, directory) as load: ...`, then `load.figures`, one entry for each kind of connection.
 
-    def __init__(self, url: str, directory: pathlib.Path) -> None:
-        script = directory / "new_connections.lua"
-        script.write_text(NEW_CONNECTIONS)
+    Without a pause (in milliseconds) it asks as fast as it can, which leaves a small machine little for anything else.
+    """
+
+    def __init__(self, url: str, directory: pathlib.Path, pause: int = 0) -> None:
         common = ["wrk", "--threads", "1", "--duration", f"{LIMIT}s", "--timeout", "10s"]
-        self._commands = {
-            "kept": [*common, "--connections", "12", url],
-            "new": [*common, "--connections", "4", "--script", str(script), url],
-        }
+        self._commands = {}
+        for name, connections, text in (("kept", 12, ""), ("new", 4, NEW_CONNECTIONS)):
+            script = directory / f"{name}_connections.lua"
+            script.write_text(text + (PAUSE.format(pause) if pause else ""))
+            self._commands[name] = [*common, "--connections", str(connections), "--script", str(script), url]
         self._running: dict[str, subprocess.Popen[str]] = {}
         self.figures: dict[str, Figures] = {}
 
