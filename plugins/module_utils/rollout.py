@@ -191,7 +191,8 @@ def _serves(entry: Entry, release: str) -> bool:
 def report(entries: Entries, run: Mapping[str, Any]) -> dict[str, Any]:
     """What a rollout did, for stats, workflows and people; holds no secret.
 
-    `outcome` is `unchanged`, `succeeded`, `partial` (failures within the budget), `rolled_back`, or `failed`.
+    `outcome` is `unchanged`, `succeeded`, `partial` (failures within the budget), `rolled_back` (it failed, and what served before
+    serves everywhere), or `failed` (it failed, and hosts may serve different releases).
     """
     order = list(run.get("hosts") or entries)
     hosts: dict[str, dict[str, Any]] = {}
@@ -208,8 +209,8 @@ def report(entries: Entries, run: Mapping[str, Any]) -> dict[str, Any]:
     found = {each["outcome"] for each in hosts.values()}
     broken = [host for host, each in hosts.items() if each["outcome"] in BROKEN]
     if run.get("stopped"):
-        back = to_revert(entries, order)
-        whole = "failed" if back or ROLLBACK_FAILED in found else "rolled_back" if ROLLED_BACK in found else "failed"
+        mixed = to_revert(entries, order) or ROLLBACK_FAILED in found
+        whole = "failed" if mixed else "rolled_back"
     elif broken:
         whole = "partial"
     else:

@@ -156,7 +156,7 @@ class Deployment:
             task=bool(plan["run"].get("task")),
             drain_seconds=self.settings["drain_seconds"],
             stop_seconds=self.settings["stop_seconds"],
-            instance_number=int(self.settings["instance_number"]),
+            instance_number=int(self.settings.get("instance_number") or 0),
         )
         front: dict[str, Any] = {}
         chain: dict[str, Any] = {}

@@ -181,7 +181,7 @@ class Rolling:
         with self.phase("revert" if withdraw else PHASES.get(state, state)) as phase:
             answer = self._execute(execute)
             phase["ok"] = not answer.get("failed")
-            phase["words"] = "" if phase["ok"] else str(answer.get("msg", "")).splitlines()[0][:200]
+            phase["words"] = "" if phase["ok"] else str(answer.get("msg") or "").partition("\n")[0][:200]
         self._note(state, answer, withdraw=withdraw)
         if state == "leased" and answer.get("failed"):  # every host is asked before anybody gives up
             return {**answer, "failed": False, "refused": True}
@@ -230,8 +230,8 @@ class Rolling:
         lease = answer.get("lease") or {}
         if lease.get("before"):  # that of a rollout which never ended counts
             facts.update(before=lease["before"], taken_over=lease.get("taken_over") or "")
-        if state in MOVES and not self.entry.get("leased"):
-            facts.update(leased=bool(lease) and not lease.get("ended"))
+        if state in MOVES and lease:
+            facts.update(leased=not lease.get("ended"))
         if facts:
             self.journal.note(self.host, **facts)
 
