@@ -10,6 +10,7 @@ an installed collection.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -114,6 +115,19 @@ def test_ansible_builder_makes_a_build_context(place: str, installed: Path, tmp_
     for words in ("ansible-core>=2.18 ansible-runner", "collection install $ANSIBLE_GALAXY_CLI_COLLECTION_OPTS -r requirements.yml",
                   "COPY _build/requirements.txt requirements.txt", "COPY _build/bindep.txt bindep.txt"):  # fmt: skip
         assert words in steps
+
+
+def test_ansible_builder_takes_the_definition_that_the_documentation_shows(artefact: Path, tmp_path: Path) -> None:
+    page = (ROOT / "docs/awx.md").read_text()
+    (shown,) = re.findall(r"^```yaml\n(version: 3\n.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "execution-environment.yml").write_text(shown)
+    name = yaml.safe_load(shown)["additional_build_files"][0]["src"]
+    shutil.copy(artefact, tmp_path / name)
+    assert name == artefact.name
+    run(program("ansible-builder"), "create", cwd=tmp_path)
+    build = tmp_path / "context" / "_build"
+    (collection,) = yaml.safe_load((build / "requirements.yml").read_text())["collections"]
+    assert (build / collection["name"]).read_bytes() == artefact.read_bytes()
 
 
 def test_a_wrong_definition_is_refused(tmp_path: Path) -> None:
