@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -109,10 +110,14 @@ def browser(profile: Path) -> Iterator[Page]:
     assert program, (
         "There is no chromium. Next step: run 'make setup', or install it by yourself where this is not Debian."
     )
+    # What it puts into the folder for temporary files, it leaves there: it gets one that goes with its profile.
+    temporary = profile.with_name(profile.name + "-tmp")
+    temporary.mkdir()
     with subprocess.Popen(
         [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(temporary)},
     ) as process:
         try:
             with connect(_address(process, profile), proxy=None, max_size=None, open_timeout=PATIENCE) as socket:
