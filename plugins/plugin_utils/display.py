@@ -92,7 +92,7 @@ OUTCOMES = {
     "rollback failed": "failed",
     "failed": "failed",
 }
-HIDDEN = "The words of this task are hidden: it has no_log."
+HIDDEN = "Hidden, because the task has no_log."
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
