@@ -185,6 +185,9 @@ class Rolling:
         self._note(state, answer, withdraw=withdraw)
         if state == "leased" and answer.get("failed"):  # every host is asked before anybody gives up
             return {**answer, "failed": False, "refused": True}
+        if state == "finished" and answer.get("failed"):  # the release serves all the same
+            warning = f"The rollout is not tidied up on {self.host}: {answer.get('msg', '')}"
+            return {**answer, "failed": False, "warnings": [*answer.get("warnings", []), warning]}
         return answer
 
     def _execute(self, execute: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -157,6 +157,13 @@ def test_a_hook_that_runs_once_runs_on_one_host_and_ends_the_rollout_when_it_fai
     assert part("web2").hook_host() == "web1"
 
 
+def test_what_cannot_be_tidied_up_is_a_warning_and_no_failure() -> None:
+    opened("web1", "web2")
+    answer = part().run_module("finished", lambda: {"failed": True, "msg": "the disk is full"})
+    assert not answer["failed"]
+    assert "the disk is full" in answer["warnings"][0]
+
+
 def test_check_mode_notes_no_outcome() -> None:
     opened("web1", "web2")
     Rolling("shop", "web1", check_mode=True).run_module("active", lambda: {"failed": True})
