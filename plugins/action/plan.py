@@ -13,6 +13,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import from_dict
 from ansible_collections.pyfleet.runtime.plugins.module_utils.rollout import LOST, instance_numbers
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils import ship
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.deployment import Deployment, DeploymentError, deployment
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.journal import Journal
 
@@ -61,7 +62,9 @@ class ActionModule(ActionBase):
             codes = [finding.code for finding in error.findings]
             return {**result, "failed": True, "msg": str(error), "codes": codes}
         warnings = [from_dict(item).render() for item in made.plan["warnings"]]
-        journal.note(host, **_facts(made), instance_number=number, warnings=warnings)
+        shipping = self._task.args["settings"].get("shipping") or {}
+        facts = ship.facts(made, str(shipping.get("cache_dir") or "")) if shipping.get("once") else {}
+        journal.note(host, **_facts(made), ship=facts, instance_number=number, warnings=warnings)
         if self._task.args.get("show"):
             self._display.display(made.text(host))
         return {**result, **made.public(), "changed": False, "text": made.text(host), "warnings": warnings}

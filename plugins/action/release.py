@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.pyfleet.runtime.plugins.action.plan import make
+from ansible_collections.pyfleet.runtime.plugins.module_utils.shipping import RECEIVER
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.deployment import (
     Deployment,
     DeploymentError,
@@ -22,6 +23,7 @@ from ansible_collections.pyfleet.runtime.plugins.plugin_utils.deployment import 
 )
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.rendering import RenderingAction
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.rolling import Rolling
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils.ship import for_receiver
 
 #: A source up to this size, in bytes, travels inside the module's arguments: one round trip instead of four.
 INLINE_LIMIT = 384 * 1024
@@ -88,6 +90,8 @@ class ActionModule(RenderingAction):
             made = make(described, check_mode=self._task.check_mode, number=rolling.entry.get("instance_number"))
         except DeploymentError as error:
             return {"failed": True, "msg": str(error)}
+        if (rolling.entry.get("ship") or {}).get("role") == RECEIVER:
+            made = for_receiver(made)
         files = self._server_files(made, templates, variables) if templates and made.plan["server"] else None
         flow = self._flow_files(made, variables) if made.plan["chain"]["active"] else None
         arguments.update(release=made.release, payload=made.payload(files, flow), user=made.settings["user"])

@@ -22,6 +22,7 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils import (
     pip_settings,
     process,
     requirements_file,
+    shipping,
     uv,
     venvs,
 )
@@ -362,7 +363,7 @@ class LegacyBuild(Builder):
                 "Look at the last lines above; raise `timeout` (app_build_timeout) if they show progress.",
             )
         else:
-            verdict = legacy_verdicts.classify(output)
+            verdict = shipping.missing_offline(output, self.given) or legacy_verdicts.classify(output)
         words = uv.error_words(output) if not self.is_2 else process.tail(output, 30)
         raise uv.UvError(
             verdict.reason,

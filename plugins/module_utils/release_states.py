@@ -22,7 +22,7 @@ from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.pyfleet.runtime.plugins.module_utils import bytecode, process, venvs
+from ansible_collections.pyfleet.runtime.plugins.module_utils import bytecode, process, shipping, uv_cache, venvs
 from ansible_collections.pyfleet.runtime.plugins.module_utils.flow import Flow, FlowError
 from ansible_collections.pyfleet.runtime.plugins.module_utils.front import Front, FrontError
 from ansible_collections.pyfleet.runtime.plugins.module_utils.lease import Lease, Leases, Request
@@ -208,7 +208,7 @@ class Releases:
         request = self.guard.request
         if self.check or (request is not None and not request.end):
             return result
-        return {**result, "removed": self._tidied()}
+        return {**result, "removed": self._tidied(), **self._bounded_cache()}
 
     def rolled_back(self) -> dict[str, Any]:
         """Lets an earlier release serve again, with its own code, environment and command."""
@@ -268,7 +268,7 @@ class Releases:
         # A lost connection must not end a switch halfway.
         for number in (signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
-        before = self._diff()["before"]
+        before, served = self._diff()["before"], self.layout.linked("current")
         try:
             report = act(self._machine())
         except SwitchError as error:
@@ -276,7 +276,7 @@ class Releases:
         facts = report.to_dict()
         for warning in facts.pop("warnings"):
             self.module.warn(warning)
-        if self.guard.request is None:
+        if self.guard.request is None and self.layout.linked("current") != served:
             self.guard.leases.end_expired()
         return {**facts, "diff": {**self._diff(), "before": before}}
 
@@ -305,6 +305,7 @@ class Releases:
             ReleaseFiles(self.layout, self.release).forget()
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.layout.build_environment)
+            shipping.forget(self.layout.folder)  # perhaps it was not all that the build needs
             state = State.load(self.layout.state_file)
             state.mark(self.release, result=FAILED, why="the build failed", failed_at=time.time())
             state.save(self.layout.state_file)
@@ -314,10 +315,11 @@ class Releases:
         """The run is over on this host: the lease ends, and what nobody can need any more goes."""
         request = self.guard.request
         if self.check or request is None:
-            return self.pruned()
+            pruned, cache = self.pruned(), self._bounded_cache()
+            return {**pruned, "changed": pruned["changed"] or bool(cache and cache["uv_cache"]["changed"]), **cache}
         self.guard.leases.end(request.run)
-        removed = self._tidied()
-        return {"changed": bool(removed), "removed": removed}
+        removed, cache = self._tidied(), self._bounded_cache()
+        return {"changed": bool(removed) or bool(cache and cache["uv_cache"]["changed"]), "removed": removed, **cache}
 
     def _tidied(self) -> list[str]:
         """What ends every run on a host; returns the releases that went. What cannot be removed changes nothing for users."""
@@ -328,6 +330,24 @@ class Releases:
             self.module.warn(f"Releases that nobody needs any more cannot be removed: {error}")
             return []
         return removed
+
+    def _bounded_cache(self) -> dict[str, Any]:
+        """Keeps uv's cache below its size; never waits for a service that uses it, and never fails a run."""
+        params = self.module.params
+        if not params["cache_max_mb"]:
+            return {}
+        report = uv_cache.bound(
+            params["uv_executable"],
+            params["cache_dir"] or "",
+            params["user"] or f"app-{self.layout.name}",
+            params["cache_max_mb"],
+            check=self.check,
+            outside=os.environ,
+        )
+        # That a running service uses its cache is no reason to worry before the cache is too large.
+        if report.note and (report.over or report.state != "in_use"):
+            self.module.warn(report.note)
+        return {"uv_cache": report.to_dict()}
 
     def pruned(self) -> dict[str, Any]:
         """Removes releases beyond `keep`."""

@@ -29,7 +29,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from ansible_collections.pyfleet.runtime.plugins.module_utils.environment import is_true
 from ansible_collections.pyfleet.runtime.plugins.module_utils.process import Account
+from ansible_collections.pyfleet.runtime.plugins.module_utils.uv import Verdict
 
 BUILDER, RECEIVER, ALONE, NONE = "builder", "receiver", "alone", "none"
 #: Name of the record of held bundles, in the application's folder.
@@ -48,6 +50,9 @@ _CREDENTIALS = re.compile(r"UV_INDEX_\w+_(USERNAME|PASSWORD)\Z|UV_(KEYRING_PROVI
 _CREDENTIALS_OF_PIP = re.compile(r"PIP_(KEYRING_PROVIDER|CLIENT_CERT)\Z|SSL_CLIENT_CERT\Z|NETRC\Z")
 _ADDRESSES = re.compile(r"(UV|PIP)_\w*(INDEX|INDEX_URL|FIND_LINKS)\Z")
 _USER_PART = re.compile(r"(?<=://)[^/@\s]*@")
+_MISSING = re.compile(
+    r"Because ([\w.-]+) was not found in the cache|Failed to (?:download|fetch|read)[^`]{0,40}`([\w.-]+)"
+)
 #: Variables that say how uv works here, and not what it looks for.
 _INDIFFERENT = re.compile(
     r"UV_(CACHE_DIR|LINK_MODE|NO_PROGRESS|HTTP_\w+|CONCURRENT_\w+|COMPILE_BYTECODE|OFFLINE|NATIVE_TLS|SYSTEM_CERTS)\Z"
@@ -145,6 +150,24 @@ def steering(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def missing_offline(words: str, environment: Mapping[str, str]) -> Verdict | None:
+    """Returns what the words of a build mean that failed because it had no network; None when that is not why; pure."""
+    if not is_true(environment.get("UV_OFFLINE", "")):
+        return None
+    flat = re.sub(r"[\s│├─▶╰×]+", " ", words)
+    if not re.search(r"[Nn]etwork (connectivity is|was) disabled|not found in the cache", flat):
+        return None
+    named = _MISSING.search(flat)
+    package = next((part for part in named.groups() if part), "") if named is not None else ""
+    return Verdict(
+        "package_not_shipped",
+        f"{package or 'A package'} is not in uv's cache, and this host builds offline.",
+        "app_build: once lets the first host of each kind build; the others receive its uv cache and ask no index",
+        f"Deploy again, which ships everything anew. If that does not help, {package or 'the package'} is needed on this host and not on "
+        "the one that builds (a hook, a marker, other variables): set app_build: every_host.",
+    )
+
+
 # -- what a host holds -----------------------------------------------------------------------------------------------------
 
 
@@ -174,6 +197,12 @@ def remember(folder: str, cache_dir: str, key: str, sha256: str, entries: Sequen
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump({"cache_dir": cache_dir, "held": {name: known[name] for name in names}}, file)
     os.replace(scratch, path)
+
+
+def forget(folder: str) -> None:
+    """Lets a host hold nothing any more, so that the next build is sent everything."""
+    with contextlib.suppress(OSError):
+        os.unlink(os.path.join(folder, RECORD))
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -420,7 +449,9 @@ __all__ = [
     "bundle_key",
     "elect_builders",
     "for_receiver",
+    "forget",
     "held",
+    "missing_offline",
     "pack",
     "remember",
     "role_of",

@@ -28,6 +28,8 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils import process
 
 MEGABYTE = 1024 * 1024
 LOCK = ".lock"
+#: A size that no cache has: only what nothing refers to is removed.
+NO_CAP = 1 << 40
 #: Names of packages on one command line.
 BATCH = 200
 _DIST_INFO = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._]*)-[^-]+\.dist-info\Z")
@@ -196,6 +198,11 @@ class Report:
     note: str = ""
 
     @property
+    def over(self) -> bool:
+        """Whether the cache is larger than it may be."""
+        return 0 < self.max_mb * MEGABYTE < self.after.own
+
+    @property
     def changed(self) -> bool:
         """Whether the cache got smaller for its size. What `prune` finds now and then is upkeep, and no change."""
         return bool(self.removed)
@@ -213,6 +220,18 @@ class Report:
             "note": self.note,
             "changed": self.changed,
         }
+
+
+def find(uv: str, cache_dir: str, account: process.Account, outside: Mapping[str, str]) -> str:
+    """Returns where the cache of `account` is: `cache_dir` if given, else what uv says; empty when uv does not."""
+    if cache_dir:
+        return cache_dir
+    environment, _dropped = process.clean_environment(account, {}, outside)
+    try:
+        done = process.run([uv, "cache", "dir"], cwd="/", environment=environment, account=account, timeout=60)
+    except process.ProcessError:
+        return ""
+    return done.stdout.strip() if done.ok else ""
 
 
 class _BusyError(Exception):
@@ -245,27 +264,23 @@ def bound(
         account = process.find_account(user) if user else process.current_account()
     except KeyError:
         return Report("missing", cache_dir, max_mb, note=f"There is no user {user}, and so no cache of his.")
-    given = {"UV_NO_PROGRESS": "1", "UV_LOCK_TIMEOUT": "0", "UV_OFFLINE": "1"}
-    if cache_dir:
-        given["UV_CACHE_DIR"] = cache_dir
+    report = Report("bounded", find(uv, cache_dir, account, outside or {}), max_mb)
+    given = {"UV_NO_PROGRESS": "1", "UV_LOCK_TIMEOUT": "0", "UV_OFFLINE": "1", "UV_CACHE_DIR": report.cache_dir}
     environment, _dropped = process.clean_environment(account, given, outside or {})
-    report = Report("bounded", cache_dir, max_mb)
 
-    def call(*arguments: str, listed: bool = True) -> str:
+    def call(*arguments: str) -> None:
         try:
             done = process.run([uv, *arguments], cwd="/", environment=environment, account=account, timeout=timeout)
         except process.ProcessError as error:
             raise _FailedError(str(error)) from error
-        if listed:
-            report.commands.append(done.command)
+        report.commands.append(done.command)
         if done.ok:
-            return done.stdout.strip()
-        if listed and holders(report.cache_dir):
+            return
+        if holders(report.cache_dir):
             raise _BusyError
         raise _FailedError(process.tail(done.stderr or done.stdout, 3) or f"it ended with status {done.returncode}")
 
     try:
-        report.cache_dir = cache_dir or call("cache", "dir", listed=False)
         if not report.cache_dir or not os.path.isdir(report.cache_dir):
             report.state = "missing"
             return report
@@ -316,12 +331,11 @@ def _clean(report: Report, call: Any, packages: Sequence[str]) -> None:
 
 def _say_in_use(report: Report, using: Sequence[str]) -> None:
     report.state = "in_use"
-    over = report.after.own > report.max_mb * MEGABYTE
     report.note = (
         f"uv's cache {report.cache_dir} is in use by {', '.join(using) or 'another process'} and was left as it is"
-        + (f", although it is larger than app_uv_cache_max_mb ({report.max_mb})" if over else "")
+        + (f", although it is larger than app_uv_cache_max_mb ({report.max_mb})" if report.over else "")
         + "."
     )
 
 
-__all__ = ["Entry", "Report", "Usage", "bound", "holders", "measure", "to_evict"]
+__all__ = ["NO_CAP", "Entry", "Report", "Usage", "bound", "find", "holders", "measure", "to_evict"]

@@ -65,6 +65,7 @@ app:
   description:
     - State of the application, or an empty dictionary without O(name).
     - C(lease) is the lease of the run that acts on it, or that broke off, with C(expired); null when there is none.
+    - C(shipped) are the keys of the bundles of uv's cache that the host holds (C(app_build=once)).
     - C(instance_number) is the host's number in the fleet; null when it has none.
   returned: always
   type: dict
@@ -91,6 +92,7 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils.lease import Lease
 from ansible_collections.pyfleet.runtime.plugins.module_utils.lock import read_packages
 from ansible_collections.pyfleet.runtime.plugins.module_utils.redirect import Redirect, RedirectError
 from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import Description, Layout, State
+from ansible_collections.pyfleet.runtime.plugins.module_utils.shipping import held
 from ansible_collections.pyfleet.runtime.plugins.module_utils.systemd import Systemd, is_booted
 
 
@@ -180,6 +182,7 @@ def app_state(module: AnsibleModule, layout: Layout) -> dict[str, Any]:
     current, previous = layout.linked("current"), layout.linked("previous")
     result: dict[str, Any] = {**state.to_dict(), "current": current, "previous": previous, "running": [], "units": {}}
     result["lease"] = Leases(layout).describe()
+    result["shipped"] = held(layout.folder)
     if not is_booted() or not state.releases:
         return result
     systemd = Systemd()

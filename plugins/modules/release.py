@@ -147,6 +147,19 @@ options:
     description: How many good releases stay besides the current, the previous, running and pinned ones.
     type: int
     default: 3
+  cache_max_mb:
+    description:
+      - Megabytes that uv's cache alone may hold once the run has ended here. What releases share with it by hard links does not count.
+      - A cache that a running service uses is left as it is. V(0) leaves every cache as it is.
+    type: int
+    default: 0
+  cache_dir:
+    description: uv's cache. By default uv's configuration on the host and the home of O(user) decide.
+    type: path
+  uv_executable:
+    description: The uv that cleans its cache.
+    type: path
+    default: /usr/local/bin/uv
   force:
     description: Let V(rolled_back) take a release that failed.
     type: bool
@@ -245,6 +258,13 @@ drained:
   description: Releases that still have clients and stop when those are gone, or after the drain's time.
   returned: O(state=active) or O(state=rolled_back)
   type: str
+uv_cache:
+  description:
+    - What became of uv's cache. Its C(state) is one of unbounded, missing, in_use, bounded and too_large. Sizes are in bytes, C(own) is
+      what the cache alone holds, C(shared) what releases hold, too. C(note) says why it was left as it is.
+  returned: O(state=finished), and O(state=active) that ends the run, with O(cache_max_mb)
+  type: dict
+  sample: {state: bounded, max_mb: 4096, before: {own: 1048576, shared: 0}, after: {own: 1048576, shared: 0}, removed: [], note: ''}
 removed:
   description: Releases, or folders, that were removed.
   returned: O(state=active), O(state=finished), O(state=pruned) or O(state=absent)
@@ -340,6 +360,9 @@ def main() -> None:
             "archive": {"type": "path"},
             "archive_content": {"type": "str", "no_log": True},
             "keep": {"type": "int", "default": 3},
+            "cache_max_mb": {"type": "int", "default": 0},
+            "cache_dir": {"type": "path"},
+            "uv_executable": {"type": "path", "default": "/usr/local/bin/uv"},
             "force": {"type": "bool", "default": False},
             "remove_home": {"type": "bool", "default": False},
             "root": {"type": "path", "default": "/srv/pyfleet"},

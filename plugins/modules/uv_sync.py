@@ -260,7 +260,7 @@ from typing import Any, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils import environment as app_environment
-from ansible_collections.pyfleet.runtime.plugins.module_utils import process, uv
+from ansible_collections.pyfleet.runtime.plugins.module_utils import process, shipping, uv
 from ansible_collections.pyfleet.runtime.plugins.module_utils.builder import Builder
 
 # What the plan reads of a file, and which files it may want.
@@ -522,7 +522,7 @@ class Sync(Builder):
                 "Look at the last lines above; raise `timeout` if they show progress.",
             )
         else:
-            verdict = uv.classify_failure(done.stderr)
+            verdict = shipping.missing_offline(done.stderr, self.given) or uv.classify_failure(done.stderr)
         if self.check and verdict.reason in ("python_not_found", "python_incomplete") and downloads_allowed:
             self.predict("python_missing", "the Python that the project asks for is on this host")
         raise uv.UvError(

@@ -129,6 +129,35 @@ def test_receivers_get_no_credentials_and_no_network() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("words", "package"),
+    [
+        (
+            "error: Failed to download `blinker==1.9.0`\n  cause: Network connectivity is disabled, but the requested data wasn't found "
+            "in the cache: https://files.example/blinker-1.9.0-py3-none-any.whl",
+            "blinker",
+        ),
+        (
+            "  × Failed to download `six==1.17.0`\n  ╰─▶ Network connectivity is disabled, but the\n      requested data wasn't found in",
+            "six",
+        ),
+        (
+            "error: Failed to build `pk @ file:///srv/pk`\n  cause: Failed to resolve requirements from `build-system.requires`\n"
+            "  cause: Because hatchling was not found in the cache and you require hatchling, we can conclude",
+            "hatchling",
+        ),
+        ("hint: Packages were unavailable because the network was disabled.", "A package"),
+    ],
+)
+def test_a_receiver_says_what_was_not_shipped(words: str, package: str) -> None:
+    verdict = shipping.missing_offline(words, {"UV_OFFLINE": "1"})
+    assert verdict is not None
+    assert verdict.what == f"{package} is not in uv's cache, and this host builds offline."
+    assert "app_build: every_host" in verdict.next_step
+    assert shipping.missing_offline(words, {}) is None, "without a network is not what the collection asked for"
+    assert shipping.missing_offline("error: No space left on device", {"UV_OFFLINE": "1"}) is None
+
+
 # -- bundles ---------------------------------------------------------------------------------------------------------------
 
 
