@@ -25,6 +25,8 @@ from typing import Any, TypeVar
 
 import jinja2
 
+from ansible_collections.pyfleet.runtime.plugins.module_utils import rollout
+
 Item = TypeVar("Item")
 
 #: Name of a phase, the two letters that fit into a narrow bar, and what happens in it. The template has a colour and a pattern for each.
@@ -56,6 +58,14 @@ OUTCOMES: dict[str, tuple[str, str, str]] = {
 }
 
 _WHAT = {"deploy": "Deployment", "rollback": "Rollback", "restart": "Restart", "maintenance": "Maintenance"}
+#: What the controller says of the run (rollout.report).
+_VERDICTS = {
+    "succeeded": ("succeeded", "good", "✓"),
+    "unchanged": ("nothing to do", "calm", "="),
+    "partial": ("succeeded in part", "warn", "◐"),
+    "rolled_back": ("failed, rolled back", "bad", "↩"),
+    "failed": ("failed", "bad", "✕"),
+}
 #: Outcomes after which a host serves what it served before.
 _AS_BEFORE = ("unchanged", "prepared", "failed", "rolled_back", "stopped")
 #: What a batch does; everything else is done by all hosts at once.
@@ -339,31 +349,42 @@ def _outcome(name: str) -> dict[str, str]:
     return {"name": name if name in OUTCOMES else "other", "words": words, "sign": sign, "tone": tone}
 
 
-def _after(entry: Mapping[str, Any], outcome: str) -> str | None:
-    """What serves now, as far as the journal tells; None when it does not."""
-    if "after" in entry:
-        return _text(entry["after"])
+def _outcome_of(run: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    """The outcome that the journal notes or, once the run is over, the one that follows from it for hosts that had no turn."""
+    over = bool(run.get("stopped")) or _number(run.get("ended")) is not None
+    if over or entry.get("action") == "none":
+        return _text(rollout.outcome(entry, bool(run.get("stopped"))))
+    return _text(entry.get("outcome"))
+
+
+def _before(entry: Mapping[str, Any]) -> str:
+    return _text(entry.get("before")) or _text(entry.get("current"))
+
+
+def _serves(entry: Mapping[str, Any], outcome: str) -> str | None:
+    """The release that serves now, as far as the journal tells; None when nobody knows."""
     if outcome == "switched":
-        return _text(entry.get("release"))
-    return _text(entry.get("before")) if outcome in _AS_BEFORE else None
+        return _text(entry.get("serves")) or _text(entry.get("release"))
+    # Somebody's own tasks may fail after the switch: then it is the new one that serves.
+    return (_text(entry.get("serves")) or _before(entry)) if outcome in _AS_BEFORE else None
 
 
 def _kind(entry: Mapping[str, Any]) -> str:
     return " · ".join(_unique([_text(entry.get("kind")), _text(entry.get("mode"))]))
 
 
-def _host(name: str, entry: Mapping[str, Any], scale: Mapping[str, Any], kinds: int) -> dict[str, Any]:
+def _host(name: str, entry: Mapping[str, Any], outcome: str, scale: Mapping[str, Any], kinds: int) -> dict[str, Any]:
     phases = _phases(entry)
     seconds: dict[str, float] = {}
     for phase in phases:
         if phase["ended"] is not None:
             seconds[phase["name"]] = seconds.get(phase["name"], 0.0) + phase["ended"] - phase["started"]
-    outcome = _text(entry.get("outcome"))
-    gap = next(
-        (found for found in (_number(entry.get(key)) for key in ("gap_seconds", "gap")) if found is not None), None
+    gap = _number(entry.get("gap_seconds"))
+    before, serves = _before(entry), _serves(entry, outcome)
+    # Facts of the release that serves have the prefix of the one that it is.
+    prefix = (
+        None if not serves else "before_" if serves == before else "" if serves == _text(entry.get("release")) else None
     )
-    after = _after(entry, outcome)
-    commit = {"switched": "commit"}.get(outcome, "before_commit" if outcome in _AS_BEFORE else "")
     bars = [_bar(phase, scale) for phase in phases]
     log = _texts(entry.get("log"))
     instance = _number(entry.get("instance_number"))
@@ -373,16 +394,16 @@ def _host(name: str, entry: Mapping[str, Any], scale: Mapping[str, Any], kinds: 
     failed_words = [phase["words"] for phase in phases if phase["ok"] is False and phase["words"]]
     return {
         "name": _text(name),
-        "known": bool(phases or outcome),
+        "known": bool(phases or before or serves),
         "outcome": _outcome(outcome),
         "action": _text(entry.get("action")),
         "details": " · ".join(_unique(details)),
-        "before": _text(entry.get("before")),
-        "after": after,
+        "before": before,
+        "after": serves,
         "before_version": _text(entry.get("before_version")),
-        "version": _text(entry.get("version" if outcome == "switched" else "before_version")) if after else "",
+        "version": "" if prefix is None else _text(entry.get(f"{prefix}version")),
         "before_commit": _text(entry.get("before_commit")),
-        "commit": _text(entry.get(commit)) if commit else "",
+        "commit": "" if prefix is None else _text(entry.get(f"{prefix}commit")),
         "seconds": seconds,
         "figures": {phase: _figure(value) for phase, value in seconds.items()},
         "total": _figure(sum(seconds.values())) if seconds else "",
@@ -394,6 +415,7 @@ def _host(name: str, entry: Mapping[str, Any], scale: Mapping[str, Any], kinds: 
         "health": _health(log),
         "log": log,
         "warnings": _texts(entry.get("warnings")),
+        "batch": _text(entry.get("batch")),
         "message": _text(entry.get("message")) or "\n".join(failed_words),
         "phases": phases,
     }
@@ -410,6 +432,12 @@ def _line(bars: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
 def _groups(run: Mapping[str, Any], hosts: Sequence[dict[str, Any]], scale: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The hosts by batch, each with the time in which the batch switched."""
     made = batches(hosts, run.get("serial"))
+    # Each host notes the first one of its batch: where that is another batch than the numbers say, Ansible was right.
+    places = {host["name"]: number for number, members in enumerate(made) for host in members}
+    ran: dict[int, list[dict[str, Any]]] = {}
+    for host in hosts:
+        ran.setdefault(places.get(host["batch"], places[host["name"]]), []).append(host)
+    made = [ran[number] for number in sorted(ran)]
     groups = []
     for number, members in enumerate(made, 1):
         name = "All hosts" if len(made) == 1 else f"Batch {number}"
@@ -477,14 +505,15 @@ def _verdict(run: Mapping[str, Any], hosts: Sequence[Mapping[str, Any]]) -> dict
         words, tone, sign = "nothing to do", "calm", "="
     else:
         words, tone, sign = "succeeded", "good", "✓"
-    stated = _text(run.get("outcome"))
-    if stated and stated != words:
-        known = {"succeeded": ("good", "✓"), "ok": ("good", "✓"), "unchanged": ("calm", "="), "failed": ("bad", "✕")}
-        words, (tone, sign) = (
-            stated.replace("_", " "),
-            known.get(stated, (tone if tone in {"bad", "warn"} else "calm", "•")),
-        )
-    return {"words": words, "tone": tone, "sign": sign, "message": _text(run.get("message"))}
+    stated = _VERDICTS.get(_text(run.get("outcome")))
+    if stated:
+        words, tone, sign = stated
+    return {
+        "words": words,
+        "tone": tone,
+        "sign": sign,
+        "message": _text(run.get("message")) or _text(run.get("stopped")),
+    }
 
 
 def _facts(
@@ -495,9 +524,7 @@ def _facts(
     kinds: Sequence[str],
 ) -> list[dict[str, Any]]:
     """The header's list: a name, and a text or commits."""
-    before = _unique(
-        [_text(run.get("before")), *(_text(entry.get("before")) for entry in entries.values() if entry.get("before"))]
-    )
+    before = _unique(map(_before, entries.values()))
     facts: list[dict[str, Any]] = [
         {"name": "Release", "codes": [before, _releases(run, entries)]},
         {"name": "Commit", "codes": [_commits(run, entries, "before_commit"), _commits(run, entries, "commit")]},
@@ -529,7 +556,11 @@ def _view(run: Mapping[str, Any], entries: Mapping[str, Mapping[str, Any]]) -> d
     names = _unique([*map(str, _list(run.get("hosts"))), *entries])
     scale = _scale(run, (phase for entry in entries.values() for phase in _phases(entry)))
     kinds = _unique(map(_kind, entries.values()))
-    hosts = [_host(name, entries.get(name, {}), scale, len(kinds)) for name in names]
+    hosts = [
+        _host(name, entry, _outcome_of(run, entry), scale, len(kinds))
+        for name in names
+        for entry in [entries.get(name, {})]
+    ]
     groups = _groups(run, hosts, scale)
     used = _unique(phase["name"] for host in hosts for phase in host["phases"])
     phases = [name for name in PHASES if name in used] + [name for name in used if name not in PHASES]

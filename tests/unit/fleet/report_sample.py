@@ -39,14 +39,14 @@ def rollout(hosts: int = 12, seed: int = 5) -> tuple[Entry, dict[str, Entry]]:
     names = [f"web-{number:02d}.{'fra' if number % 2 else 'ams'}.example.com" for number in range(1, hosts + 1)]
     run: Entry = {
         "app": "shop", "what": "deploy", "run": "5c0ffee15bad", "holder": "ada@deploy-1", "started": STARTED, "hosts": names,
-        "budget": "0", "serial": [1, "34%"], "release": RELEASE, "commit": COMMIT, "before_commit": BEFORE_COMMIT, "outcome": "failed",
+        "budget": 0, "serial": ["1", "34%"], "release": RELEASE, "commit": COMMIT, "before_commit": BEFORE_COMMIT, "outcome": "failed",
     }  # fmt: skip
     entries: dict[str, Entry] = {}
     for number, name in enumerate(names):
         entries[name] = {
             "host": name, "kind": "debian-12-x86_64", "action": "switch", "release": RELEASE, "before": BEFORE,
             "before_previous": "2d90aa7741fe", "commit": COMMIT, "before_commit": BEFORE_COMMIT, "version": "2.14.0",
-            "before_version": "2.13.2", "mode": "uv", "phases": [], "outcome": "prepared", "message": "", "log": [],
+            "before_version": "2.13.2", "mode": "uv", "phases": [],
             "warnings": [OLD_PYTHON] if number % 5 == 1 else [], "instance_number": number, "leased": False,
         }  # fmt: skip
 
@@ -73,9 +73,9 @@ def rollout(hosts: int = 12, seed: int = 5) -> tuple[Entry, dict[str, Entry]]:
     switched: list[str] = []
     for number, batch in enumerate(report.batches(names, run["serial"])):
         if number > 2:
-            for name in batch:
-                entries[name].update(outcome="stopped", message="The rollout stopped before it was this host's turn.")
-            continue
+            break
+        for name in batch:
+            entries[name]["batch"] = batch[0]
         for phase, low, high in (("drain", 1, 2), ("switch", 3, 6)):
             at = spend(batch, phase, at, low, high) + 0.1
         good = batch
@@ -88,23 +88,21 @@ def rollout(hosts: int = 12, seed: int = 5) -> tuple[Entry, dict[str, Entry]]:
             good = batch[3:]
         at = spend(good, "undrain", at, 0.5, 1) + 0.2
         for name in good:
-            entries[name].update(outcome="switched", gap_seconds=0.0)
+            entries[name].update(outcome="switched", serves=RELEASE, gap_seconds=0.0)
             entries[name]["log"] = ["Response from GET /health is 200", "Response from GET /health/database is 200"]
             switched.append(name)
     at = spend(switched, "revert", at, 1.5, 3) + 0.2
     for name in switched:
-        entries[name]["outcome"] = "rolled_back"
+        entries[name].update(outcome="rolled_back", serves=BEFORE)
     entries[switched[0]]["gap_seconds"] = 1.37
     fail(
         switched[-1],
         "rollback_failed",
         "Release b81e5570aa19 does not start any more: Failed to bind to port 18080: Address already in use.",
     )
-    at = spend([name for name in names if entries[name]["outcome"] != "lost"], "finish", at, 0.5, 1.2)
-    bad = sum(entry["outcome"] in {"failed", "lost", "rollback_failed"} for entry in entries.values())
-    run["message"] = (
-        f"{bad} of {hosts} hosts failed, the budget is 0: the rollout stopped, and the hosts that had switched went back."
-    )
+    at = spend([name for name in names if entries[name].get("outcome") != "lost"], "finish", at, 0.5, 1.2)
+    bad = [name for name, entry in entries.items() if entry.get("outcome") in {"failed", "lost"}]
+    run["stopped"] = f"{len(bad)} of {hosts} hosts failed ({', '.join(bad)}), and 0 may."
     run["ended"] = at + 0.5
     return run, entries
 

@@ -20,6 +20,7 @@ from ansible_collections.pyfleet.runtime.plugins.plugin_utils import report
 from ansible_collections.pyfleet.runtime.tests.unit.fleet import report_sample
 
 VOID = {"meta", "link", "br", "input", "col", "wbr"}
+SWITCH = {"name": "switch", "started": 1.0, "ended": 2.0, "ok": True}
 WITHIN_WORDS = {"wbr", "bdi"}
 HOSTILE = """</script></style></pre>"'><img src=x onerror=alert(1)><script>alert(2)</script>{{ 7 * 7 }}{% raw %}&lt;\x1b[31mred"""
 
@@ -76,7 +77,7 @@ def one(**facts: Any) -> Document:
 def test_the_header_says_what_was_done_by_whom_and_when() -> None:
     text = rendered(*report_sample.rollout()).text
     assert text.startswith("shop: deployment failed")
-    assert "shop · Deployment ✕ failed 4 of 12 hosts failed, the budget is 0" in text
+    assert "shop · Deployment ✕ failed 3 of 12 hosts failed (web-06" in text
     for words in (
         "Release b81e5570aa19 → 7f3a91c0d2e4", "Commit 90c2f6e1b7d8 → 4be1d7c09fa6", "ada@deploy-1", "2026-11-20 17:30:00 UTC",
         "1, then 34%", "0 hosts", "5c0ffee15bad",
@@ -205,6 +206,50 @@ def test_what_serves_now_follows_from_the_outcome(outcome: str, expected: str) -
     assert expected in one(outcome=outcome, **facts).text
 
 
+def test_what_failed_after_its_switch_serves_the_new_release() -> None:
+    facts = {"before": "old", "release": "new", "serves": "new", "before_commit": "aaa", "commit": "bbb"}
+    assert (
+        "old → new commit aaa → bbb" in one(outcome="failed", message="The task after the switch failed.", **facts).text
+    )
+
+
+def test_an_idle_host_keeps_what_it_has() -> None:
+    text = rendered({"hosts": ["web"], "ended": 5.0}, {"web": {"action": "none", "current": "old"}}).text
+    assert "= unchanged old kept" in text
+    assert "= nothing to do" in text
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [({"stopped": "1 host failed."}, "■ not switched"), ({"ended": 9.0}, "? lost"), ({}, "… not finished")],
+)
+def test_a_host_that_had_no_turn(run: dict[str, Any], expected: str) -> None:
+    assert expected in rendered({"hosts": ["web"], **run}, {"web": {"action": "switch", "before": "old"}}).text
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        ("succeeded", "✓ succeeded"),
+        ("unchanged", "= nothing to do"),
+        ("partial", "◐ succeeded in part"),
+        ("rolled_back", "↩ failed, rolled back"),
+        ("failed", "✕ failed"),
+    ],
+)
+def test_the_controllers_outcome_is_the_one_shown(outcome: str, expected: str) -> None:
+    document = rendered(
+        {"app": "shop", "what": "deploy", "hosts": ["web"], "outcome": outcome}, {"web": {"outcome": "switched"}}
+    )
+    assert f"shop · Deployment {expected}" in document.text
+
+
+def test_batches_as_they_ran_win_over_the_numbers() -> None:
+    run = {"hosts": ["a", "b", "c"], "serial": [1, 1, 1]}
+    text = rendered(run, {name: {"batch": "a" if name == "a" else "b", "phases": [SWITCH]} for name in "abc"}).text
+    assert re.search(r"Canary 1 host.* a .*Batch 2 2 hosts.* b .* c ", text)
+
+
 def test_a_first_deployment_comes_from_nothing() -> None:
     text = one(outcome="switched", before="", release="new", commit="bbb").text
     assert "none → new commit none → bbb" in text
@@ -270,7 +315,10 @@ def test_facts_of_any_kind_do_not_stop_the_report() -> None:
         "gap_seconds",
         "instance_number",
         "kind",
-        "after",
+        "serves",
+        "batch",
+        "current",
+        "action",
     )
     run_names = (
         "app",
@@ -305,8 +353,8 @@ def test_hostile_texts_stay_texts() -> None:
         return {name: poisoned(item) for name, item in value.items()} if isinstance(value, dict) else value
 
     run, entries = report_sample.rollout()
-    clean = Document(report.render(run, entries))
-    allowed = {(tag, name) for tag, attributes in clean.elements for name in attributes}
+    clean = [*rendered(run, entries).elements, *rendered(*report_sample.bare()).elements]
+    allowed = {(tag, name) for tag, attributes in clean for name in attributes}
     names = [f"{name}{HOSTILE}" for name in run["hosts"]]
     hostile = {name: poisoned(entry) for name, entry in zip(names, entries.values(), strict=True)}
     # As much of it as possible is shown only when the outcome is a known one.
@@ -315,7 +363,7 @@ def test_hostile_texts_stay_texts() -> None:
     page = report.render({**poisoned(run), "hosts": names}, hostile)
     document = Document(page)
     assert {(tag, name) for tag, attributes in document.elements for name in attributes} <= allowed
-    assert {tag for tag, _attributes in document.elements} <= {tag for tag, _attributes in clean.elements}
+    assert {tag for tag, _attributes in document.elements} <= {tag for tag, _attributes in clean}
     assert len(document.all("script")) == 1
     assert page.count("</script>") == page.count("</style>") == 1
     assert "onerror=alert(1)>" in document.text
