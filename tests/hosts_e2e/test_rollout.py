@@ -24,7 +24,7 @@ from .conftest import TINY, Application, Maker
 HOSTS = ["bookworm1", "bullseye1", "forky1", "trixie1"]
 #: The inventory's own order decides which host is the canary; the tests ask for it.
 UNHEALTHY = "/etc/pyfleet-test-unhealthy"
-ONE_BY_ONE: dict[str, Any] = {"app_serial": [1], "app_health_deadline": 3}
+ONE_BY_ONE: dict[str, Any] = {"app_serial": [1], "app_health_deadline": 6}
 _versions = itertools.count(2)
 
 
