@@ -411,7 +411,7 @@ def _host(name: str, entry: Mapping[str, Any], outcome: str, scale: Mapping[str,
         "gap_there": bool(gap),
         "bars": bars,
         "line": _line(bars),
-        "spoken": "; ".join(bar["spoken"] for bar in bars) or "no phase was recorded",
+        "spoken": "; ".join(mark["spoken"] for mark in bars) or "no phase was recorded",
         "health": _health(log),
         "log": log,
         "warnings": _texts(entry.get("warnings")),
@@ -425,8 +425,8 @@ def _line(bars: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
     """From the first bar to the end of the last one: shows when a host waited."""
     if not bars:
         return None
-    left = min(bar["left"] for bar in bars)
-    return {"left": left, "width": round(max(bar["left"] + bar["width"] for bar in bars) - left, 3)}
+    left = min(mark["left"] for mark in bars)
+    return {"left": left, "width": round(max(mark["left"] + mark["width"] for mark in bars) - left, 3)}
 
 
 def _groups(run: Mapping[str, Any], hosts: Sequence[dict[str, Any]], scale: Mapping[str, Any]) -> list[dict[str, Any]]:
