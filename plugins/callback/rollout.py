@@ -295,7 +295,7 @@ class CallbackModule(CallbackBase):
         width, height = size()
         # words of the last failures, then the hosts as they ended, then the summary, which begins with an empty line
         summary = next((place for place, line in enumerate(lines) if not line.text), len(lines))
-        rows = self._board.frame(width - 1, max(4, height - len(lines) + summary - 2))[1:]
+        rows = self._board.results(width - 1, max(3, height - len(lines) + summary - 2))
         self._show([*lines[:summary], *rows, *lines[summary:]])
         sys.stdout.flush()
 

@@ -148,7 +148,9 @@ class _Row:
     phase: str = ""
     began: float | None = None
     ended: float | None = None
-    first: float | None = None
+    #: When the last task began, and the seconds that all tasks took.
+    task_began: float | None = None
+    spent: float = 0.0
     note: str = ""
     style: str = ""
     #: First line of what went wrong, and the phase that it went wrong in.
@@ -323,6 +325,8 @@ def note(task: Task, data: Mapping[str, Any]) -> str:
     if is_hidden(data):
         return "changed" if data.get("changed") else ""
     reader = _NOTES.get(task.action.partition(".")[0]) if task.ours else None
+    if task.phase in ("lease", "finish"):  # which are not about a release
+        data = {**data, "release": ""}
     text = reader(data) if reader else ""
     if not text and data.get("changed"):
         text = "changed"
@@ -404,6 +408,7 @@ class Board:
         self._said: dict[tuple[str, ...], list[str]] = {}
         self._acts = False
         self._summary: dict[str, Any] = {}
+        self._ends: dict[str, str] = {}
         self._commit = ""
 
     # -- events ------------------------------------------------------------------------------------------------------------
@@ -446,11 +451,9 @@ class Board:
             return
         row, now = self._row(host), self._clock()
         self._kept[host] = dataclasses.replace(row)
-        if row.first is None:
-            row.first = now
-        # a phase of several tasks is one, unless the host waited for others meanwhile
+        row.task_began = now
         if row.phase != task.phase or row.began is None:
-            row.began = now
+            row.began = now  # a phase may have several tasks
         row.phase, row.ended, row.style = task.phase, None, ""
         row.note = f"on {clean(on)}" if on and on != host else ""
 
@@ -505,9 +508,9 @@ class Board:
         """A task failed on a host. Its words are told when the others had their chance to say the same."""
         said = self._items.pop(host, (0, []))[1] or words(data)
         self._learn(host, task, data, failed=True)
-        row = self._end(host, task)
-        if task.action == "rollout.verdict" and row.failure:  # it repeats what was told when it happened
+        if task.action == "rollout.verdict" and self._row(host).failure:  # it repeats what was told when it happened
             return []
+        row = self._end(host, task)
         where = f"on {clean(on)}: " if on and on != host else ""
         if ignored:
             row.note, row.style = f"{where}failed, ignored: {headline(said)}", "warn"
@@ -540,6 +543,24 @@ class Board:
         """A task runs in the background."""
         self._row(host).note = "runs in the background"
 
+    def results(self, width: int, height: int) -> list[Line]:
+        """The rows of the last frame, once the run has ended: outcomes instead of phases, with the time that the host was at work."""
+        rows, rest = list(self._rows.values()), []
+        if len(rows) > height:
+            rows, rest = self._choose(rows, height - 1)
+        self._widest_phase = max((cells(self._ends.get(row.name, "")) for row in rows), default=0)
+        lines = []
+        for row in rows:
+            end = self._ends.get(row.name, "")
+            style = OUTCOMES.get(end, "failed")
+            sign = self.signs.failed if style == "failed" else self.signs.waiting if not row.spent else self.signs.done
+            text = f"in {row.failed_phase}: {row.failure}" if row.failure else ""
+            ended = dataclasses.replace(row, phase=end)
+            lines.append(Line(f"{sign} {self._columns(ended, duration(row.spent))}  {text}".rstrip(), style))
+        if rest:
+            lines.append(Line(f"  and {len(rest)} more", "quiet"))
+        return [Line(clip(line.text, width, self.signs.more), line.style) for line in lines]
+
     def nobody(self, text: str) -> list[Line]:
         """A play has no hosts. That is worth a word only when no other play had any: a rollout has plays for what seldom happens."""
         return [] if self._rows else [Line(text, "warn")]
@@ -550,11 +571,7 @@ class Board:
 
     def finish(self, stats: Mapping[str, Mapping[str, int]]) -> list[Line]:
         """The playbook is over. `stats` are Ansible's counts per host."""
-        lines = [*self._flush(), *self._end_lines(lambda row: self._outcome(row, stats), "")]
-        for row in self._rows.values():
-            if row.failure and self._outcome(row, stats) == "rescued":
-                row.note, row.failure, row.style = f"rescued from: {row.failure}", "", "warn"
-        return lines
+        return [*self._flush(), *self._end_lines(lambda row: self._outcome(row, stats), "")]
 
     def interrupt(self) -> list[Line]:
         """The run ends before its end: Ctrl-C, or an error of the playbook."""
@@ -566,11 +583,7 @@ class Board:
         def outcome(row: _Row) -> str:
             return "interrupted" if row.busy and not row.failure else self._outcome(row, {})
 
-        lines += self._end_lines(outcome, "interrupted")
-        for row in self._rows.values():
-            if row.busy and row.ended is None:
-                row.ended, row.note, row.style = self._clock(), "interrupted", "failed"
-        return lines
+        return [*lines, *self._end_lines(outcome, "interrupted")]
 
     # -- what is shown -----------------------------------------------------------------------------------------------------
 
@@ -703,7 +716,8 @@ class Board:
         if row.began is None or row.phase != task.phase:  # a quiet task, or one whose start nobody told
             row.began = now
         row.phase, row.ended = task.phase, now
-        row.first = now if row.first is None else row.first
+        row.spent += 0.0 if row.task_began is None else now - row.task_began
+        row.task_began = None
         return row
 
     def _learn(self, host: str, task: Task, data: Mapping[str, Any], *, failed: bool = False) -> None:
@@ -748,6 +762,10 @@ class Board:
     def _end_lines(self, outcome: Callable[[_Row], str], ended: str) -> list[Line]:
         """The summary: counts per outcome with versions, time, release."""
         summary, hosts = self._summary, self._summary.get("hosts", {})
+        now = self._clock()
+        for row in self._rows.values():
+            self._ends[row.name] = outcome(row)
+            row.spent += 0.0 if row.task_began is None else now - row.task_began
         groups: dict[tuple[str, str], list[str]] = {}
         for row in self._rows.values():
             told = {} if self._check else hosts.get(row.name, {})
@@ -755,7 +773,7 @@ class Board:
             versions = str(before or "")
             if after and after != before:
                 versions = f"{before or 'none'} {self.signs.arrow} {after}"
-            groups.setdefault((outcome(row), clean(versions)), []).append(row.name)
+            groups.setdefault((self._ends[row.name], clean(versions)), []).append(row.name)
         order = list(OUTCOMES)
         ranked = sorted(groups, key=lambda key: order.index(key[0]) if key[0] in order else len(order))
         words_width = max((cells(key[0]) for key in ranked), default=0)

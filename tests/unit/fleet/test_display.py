@@ -564,6 +564,29 @@ def test_an_output_without_unicode_gets_plain_signs(clock: Clock) -> None:
     assert all(line.text.isascii() for line in board.frame(60, 24))
 
 
+def test_the_last_rows_have_outcomes_and_the_time_at_work(clock: Clock) -> None:
+    board = live(clock, 4)
+    for name in ("web1", "web2"):
+        board.start(name, ours("uv_sync"))
+    clock.now += 5
+    for name in ("web1", "web2"):
+        board.done(name, ours("uv_sync"), {"changed": True})
+    clock.now += 60  # waiting for others is no work
+    board.start("web1", ours("release", "active"))
+    board.start("web3", ours("release", "active"))
+    clock.now += 2
+    board.failed("web1", ours("release", "active"), {"msg": "No answer."})
+    board.finish({"web1": {**STATS, "failures": 1}, "web2": STATS, "web3": STATS})
+    assert texts(board.results(80, 24)) == [
+        "✗ web1 failed 7.0 s in switch: No answer.",
+        "✓ web2 changed 5.0 s",
+        "✓ web3 unchanged 2.0 s",
+        "· web4 not reached 0.0 s",
+    ]
+    assert texts(board.results(20, 3))[2:] == ["and 2 more"]
+    assert all(display.cells(line.text) <= 20 for line in board.results(20, 3))
+
+
 # -- the screen ------------------------------------------------------------------------------------------------------------
 
 

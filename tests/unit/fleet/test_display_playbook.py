@@ -246,9 +246,9 @@ def test_a_run_on_a_terminal(playbook: Playbook) -> None:
     assert lines[1:] == [
         "The release does not answer.",
         "Next step: look.",
-        "✗ web1 Break T failed: The release does not answer.",
-        "✓ web2 Work T changed",
-        "✗ web3 Break T failed: The release does not answer.",
+        "✗ web1 failed T in Break: The release does not answer.",
+        "✓ web2 changed T",
+        "✗ web3 failed T in Break: The release does not answer.",
         "",
         "deploy failed after T",
         "1 changed web2",
@@ -304,7 +304,7 @@ def test_a_secret_is_never_shown(playbook: Playbook) -> None:
     status, text = terminal.end()
     assert status == 2
     assert SECRET.encode() not in terminal.raw
-    assert "✗ web1 Last T failed: Hidden, because the task has no_log." in squeezed(text)
+    assert "✗ web1 failed T in Last: Hidden, because the task has no_log." in squeezed(text)
 
 
 def test_control_c_leaves_the_terminal_as_it_was(playbook: Playbook) -> None:
@@ -317,7 +317,7 @@ def test_control_c_leaves_the_terminal_as_it_was(playbook: Playbook) -> None:
     lines = squeezed(text)
     assert lines[0].endswith("User interrupted execution")
     assert lines[1:] == [
-        *(f"✓ web{number} Sleep T interrupted" for number in (1, 2, 3)),
+        *(f"✗ web{number} interrupted T" for number in (1, 2, 3)),
         "",
         "deploy interrupted after T",
         "3 interrupted web1, web2, web3",
@@ -417,7 +417,7 @@ def test_while_somebody_is_asked_nothing_is_drawn(playbook: Playbook) -> None:
     terminal.type(b"\r")
     status, text = terminal.end()
     assert status == 0
-    assert "✓ web1 More T changed" in squeezed(text)
+    assert "✓ web1 changed T" in squeezed(text)
 
 
 def test_everything_is_in_the_log_file(playbook: Playbook) -> None:
