@@ -108,16 +108,16 @@ def has_a_turn(entry: Entry) -> bool:
 def to_revert(entries: Entries, order: Sequence[str]) -> dict[str, str]:
     """Where hosts go back to after a failed rollout, so that one version is left everywhere: release by host.
 
-    That is every host that serves the new release and served another one when the rollout began, or when an earlier rollout did that
-    never ended. A host whose connection broke while it switched is asked, too: nobody knows what it serves.
+    That is every host that serves another release than when the rollout began, or than when an earlier rollout did that never ended and
+    may have been about yet another release. A host whose connection broke while it switched is asked, too: nobody knows what it serves.
     """
     found = {}
     for host in order:
         entry = entries.get(host, {})
         before, release = entry.get("before"), entry.get("release")
         serves = entry.get("serves") or entry.get("current")
-        unsure = entry.get("outcome") == LOST and entry.get("batch")
-        if before and release and before != release and (serves == release or unsure):
+        unsure = entry.get("outcome") == LOST and entry.get("batch") and before != release
+        if before and release and (serves != before or unsure):
             found[host] = str(before)
     return found
 
@@ -185,7 +185,8 @@ def rollback_targets(
 
 
 def _serves(entry: Entry, release: str) -> bool:
-    return bool(entry.get("current") == release and entry.get("serving"))
+    # A lease that is there before ours is that of a run which never ended: something may be left to do all the same.
+    return bool(entry.get("current") == release and entry.get("serving") and not entry.get("lease"))
 
 
 def report(entries: Entries, run: Mapping[str, Any]) -> dict[str, Any]:

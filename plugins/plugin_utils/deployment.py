@@ -193,7 +193,7 @@ class Deployment:
 
 ACTIONS = {
     "none": "nothing to do, this release serves already",
-    "restart": "this release is in place and does not serve: it would be started and checked",
+    "restart": "this release is in place, but does not serve or an earlier run never ended: it would be started and checked",
     "switch": "this release is built already: it would be started, checked and switched to",
     "build": "a new release would be built, started, checked and switched to",
 }
@@ -292,7 +292,8 @@ def decide(state: Mapping[str, Any], release: str) -> str:
     """What is left to do on a host for `release` to serve: a key of `ACTIONS`."""
     result = ((state.get("releases") or {}).get(release) or {}).get("result")
     if state.get("current") == release:  # never built anew under its clients, whatever the state file says
-        return "none" if result == GOOD and state.get("serving") else "restart"
+        # A run that never ended its lease may have left the host out of service, or in the middle of something.
+        return "none" if result == GOOD and state.get("serving") and not state.get("lease") else "restart"
     return "switch" if result == GOOD else "build"
 
 
