@@ -53,7 +53,7 @@ PHASES = {
 }
 #: Tasks that take no time worth a phase, and say nothing unless they fail.
 QUIET = {
-    *("rollout.go", "rollout.failed", "rollout.revert", "rollout.report", "rollout.verdict"),
+    *("rollout.gate", "rollout.go", "rollout.failed", "rollout.revert", "rollout.report", "rollout.verdict"),
     *(
         f"ansible.builtin.{name}"
         for name in (
@@ -300,6 +300,8 @@ def words(data: Mapping[str, Any]) -> list[str]:
     for name, title in titles.items():
         lines = _lines(data.get(name))
         told = {line.strip() for line in found}
+        if name == "log":
+            lines = [line for line in lines if line.strip() not in told]
         if any(line.strip() not in told for line in lines):
             found = [*found, title, *(f"  {line}" for line in lines)]
     return found or ["The task failed and gave no reason."]
@@ -642,7 +644,6 @@ class Board:
         return Line(clip(f"{self._columns(row, taken)}  {text}", 400, self.signs.more), style, log_only=self._live)
 
     def _columns(self, row: _Row, taken: str) -> str:
-        self._widest_phase = max(self._widest_phase, cells(row.phase))
         return f"{self._name(row)}  {pad(row.phase, self._widest_phase)}  {taken:>7}"
 
     def _name(self, row: _Row) -> str:
@@ -716,6 +717,7 @@ class Board:
         if row.began is None or row.phase != task.phase:  # a quiet task, or one whose start nobody told
             row.began = now
         row.phase, row.ended = task.phase, now
+        self._widest_phase = max(self._widest_phase, cells(row.phase))  # not before: it might have been skipped
         row.spent += 0.0 if row.task_began is None else now - row.task_began
         row.task_began = None
         return row

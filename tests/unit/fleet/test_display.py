@@ -85,7 +85,7 @@ def fail(board: Board, host: str, task: Task, **data: Any) -> list[str]:
         ("pyfleet.runtime.release", {"state": "rolled_back"}, "switch", False),
         ("pyfleet.runtime.release", {"state": "rolled_back", "withdraw": "{{ why }}"}, "revert", False),
         ("pyfleet.runtime.uv_sync", {}, "build", False),
-        ("pyfleet.runtime.rollout", {"step": "gate"}, "check", False),
+        ("pyfleet.runtime.rollout", {"step": "gate"}, "check", True),
         ("pyfleet.runtime.rollout", {"step": "go"}, "check", True),
         ("ansible.legacy.setup", {}, "facts", False),
         ("debug", {}, "Say", True),
@@ -232,6 +232,7 @@ def test_lines_that_the_message_has_are_not_told_twice() -> None:
     said = display.words({"msg": "It died.\nLast words:\n  one\n  two", "journal": []})
     assert said == ["It died.", "Last words:", "  one", "  two"]
     assert display.words({"msg": "one\ntwo", "journal": ["one", "two"]}) == ["one", "two"]
+    assert display.words({"msg": "one", "log": ["one", "two"]}) == ["one", "Health check:", "  two"]
 
 
 @pytest.mark.parametrize("message", ["non-zero return code", "The command exited with a non-zero return code."])
