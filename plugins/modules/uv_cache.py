@@ -23,6 +23,7 @@ attributes:
     description: A dry run packs and sends nothing; V(bounded) says what is too much.
   diff_mode:
     support: none
+    description: What is in a cache concerns nobody but uv.
   platform:
     support: full
     platforms: posix

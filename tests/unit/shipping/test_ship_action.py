@@ -121,7 +121,7 @@ class Fleet:
         plugin._execute_module = execute
         plugin._connection = None
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(action.ActionBase, "run", lambda *_arguments, **_options: {})
+            patch.setattr("ansible.plugins.action.ActionBase.run", lambda *_arguments, **_options: {})
             answer: dict[str, Any] = plugin.run(None, {"inventory_hostname": host})
         return answer
 
