@@ -798,12 +798,18 @@ class Board:
         worst = next((style for style in ("failed", "warn") if style in styles), "ok")
         reported = "" if self._check else summary.get("outcome")
         result = ended or str(reported or ("failed" if worst == "failed" else "done")).replace("_", " ")
-        what = f"{summary['app']}: {summary.get('what') or 'run'}" if summary.get("app") else self._title or "Run"
+        release = clean(str(summary.get("release") or self._one_release()))
+        release += f" (commit {self._commit})" if release and self._commit else ""
+        what = self._title or "Run"
+        if summary.get("app"):
+            kind = str(summary.get("what") or "run")
+            what = f"{summary['app']}: {kind}" + (
+                f" {'to' if kind == 'rollback' else 'of'} {release}" if release else ""
+            )
+            release = ""
         check = " (check mode: nothing was changed)" if self._check else ""
         head = f"{clean(what)} {clean(result)} after {duration(self._clock() - self._began)}{check}"
-        release = summary.get("release") or self._one_release()
-        if release:
-            head += f", release {clean(str(release))}" + (f" (commit {self._commit})" if self._commit else "")
+        head += f", release {release}" if release else ""
         why = [Line(f"  {line}", worst) for line in _lines(summary.get("why"))]
         return [Line(""), Line(head, "failed" if ended else worst), *why, *lines]
 

@@ -414,7 +414,7 @@ def test_the_rollouts_own_report_decides(board: Board) -> None:
     report = describe("r", "Report", "pyfleet.runtime.rollout", {"step": "report"})
     assert board.done("web1", report, {"summary": summary}) == []
     assert texts(board.finish(dict.fromkeys(hosts, STATS)))[1:] == [
-        f"shop: deploy failed after 0.0 s, release {NEW}",
+        f"shop: deploy of {NEW} failed after 0.0 s",
         "1 host failed.",
         "1 stopped web3",
         f"1 rolled back {OLD} web1",
