@@ -18,11 +18,11 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
-from typing import Any, Callable, NoReturn
+from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.pyfleet.runtime.plugins.module_utils import bytecode, process, shipping, uv_cache, venvs
+from ansible_collections.pyfleet.runtime.plugins.module_utils import process
 from ansible_collections.pyfleet.runtime.plugins.module_utils.flow import Flow, FlowError
 from ansible_collections.pyfleet.runtime.plugins.module_utils.front import Front, FrontError
 from ansible_collections.pyfleet.runtime.plugins.module_utils.lease import Lease, Leases, Request
@@ -35,10 +35,15 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import (
     Description,
     Layout,
     State,
+    SwitchError,
     prunable,
 )
-from ansible_collections.pyfleet.runtime.plugins.module_utils.switch import Report, Switch, SwitchError, Withdrawal
 from ansible_collections.pyfleet.runtime.plugins.module_utils.systemd import Systemd
+
+# A fleet runs this module several times on every host, and each time Python compiles all that is imported: what only some states
+# need is imported where they need it.
+if TYPE_CHECKING:
+    from ansible_collections.pyfleet.runtime.plugins.module_utils.switch import Report, Switch
 
 HOOK_TIMEOUT = 900.0
 #: Lines of a hook or an application that the message of a failure ends with; `journal` has more.
@@ -174,6 +179,8 @@ class Releases:
                     f"The release cannot be unpacked: {error}\nRule: a release needs room below {self.layout.root} and "
                     f"{self.layout.config}.\nNext step: {step} these folders, then deploy again."
                 )
+            from ansible_collections.pyfleet.runtime.plugins.module_utils import bytecode
+
             bytecode.carry(self.layout, Description(**description), process.find_account(str(description["user"])))
         return {"changed": True, "diff": self._diff(after={self.release: "prepared"})}
 
@@ -237,6 +244,8 @@ class Releases:
         self.release = release
         if release == current and self._machine().serves(release):
             return {"changed": False, "log": [f"{release} serves already."]}
+        from ansible_collections.pyfleet.runtime.plugins.module_utils.switch import Withdrawal
+
         withdrawal = Withdrawal(why, self._goes_before(release)) if why else None
         return self._switch(lambda switch: switch.activate(release, first_time=False, withdrawal=withdrawal))
 
@@ -254,6 +263,8 @@ class Releases:
         return self._switch(lambda switch: switch.pre_run(self.release))
 
     def _machine(self) -> Switch:
+        from ansible_collections.pyfleet.runtime.plugins.module_utils.switch import Switch
+
         host = self.module.params["pre_run_host"] or ""
         return Switch(self.layout, Systemd(), Redirect(self.layout.config), self._hook, host)
 
@@ -305,6 +316,8 @@ class Releases:
             ReleaseFiles(self.layout, self.release).forget()
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.layout.build_environment)
+            from ansible_collections.pyfleet.runtime.plugins.module_utils import shipping
+
             shipping.forget(self.layout.folder)  # perhaps it was not all that the build needs
             state = State.load(self.layout.state_file)
             state.mark(self.release, result=FAILED, why="the build failed", failed_at=time.time())
@@ -336,6 +349,8 @@ class Releases:
         params = self.module.params
         if not params["cache_max_mb"]:
             return {}
+        from ansible_collections.pyfleet.runtime.plugins.module_utils import uv_cache
+
         report = uv_cache.bound(
             params["uv_executable"],
             params["cache_dir"] or "",
@@ -374,6 +389,8 @@ class Releases:
         left = [Description.load(self.layout, name) for name in state.releases]
         front.prune({description.front for description in left if description is not None})
         Flow(self.layout).prune({str(each.flow["key"]) for each in left if each is not None and each.flow})
+        from ansible_collections.pyfleet.runtime.plugins.module_utils import venvs
+
         venvs.remove_unused(self.layout.folder)
 
     def absent(self) -> dict[str, Any]:

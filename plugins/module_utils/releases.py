@@ -23,6 +23,15 @@ APPLICATION = "application"
 RELEASE_ID = re.compile(r"[0-9a-f]{12}\Z")
 
 
+class SwitchError(Exception):
+    """The new release does not serve; the message is complete, `log` holds the health lines, `journal` the unit's words."""
+
+    def __init__(self, message: str, log: list[str], journal: list[str]) -> None:
+        super().__init__(message)
+        self.log = log
+        self.journal = journal
+
+
 @dataclass(frozen=True)
 class Layout:
     """Paths of one application; all absolute."""

@@ -27,11 +27,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils.environment import is_true
 from ansible_collections.pyfleet.runtime.plugins.module_utils.process import Account
-from ansible_collections.pyfleet.runtime.plugins.module_utils.uv import Verdict
+
+if (
+    TYPE_CHECKING
+):  # hosts that are only looked at import this module, too, and nothing should cost them what they do not use
+    from ansible_collections.pyfleet.runtime.plugins.module_utils.uv import Verdict
 
 BUILDER, RECEIVER, ALONE, NONE = "builder", "receiver", "alone", "none"
 #: Name of the record of held bundles, in the application's folder.
@@ -159,6 +163,8 @@ def missing_offline(words: str, environment: Mapping[str, str]) -> Verdict | Non
         return None
     named = _MISSING.search(flat)
     package = next((part for part in named.groups() if part), "") if named is not None else ""
+    from ansible_collections.pyfleet.runtime.plugins.module_utils.uv import Verdict
+
     return Verdict(
         "package_not_shipped",
         f"{package or 'A package'} is not in uv's cache, and this host builds offline.",

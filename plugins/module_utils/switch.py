@@ -44,6 +44,7 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import (
     Layer,
     Layout,
     State,
+    SwitchError,
     write_file,
 )
 from ansible_collections.pyfleet.runtime.plugins.module_utils.systemd import Systemd, SystemdError, ended
@@ -55,15 +56,6 @@ TASK_SECONDS = 24 * 3600.0
 #: Pause between the flip and the first look whether the old release still has connections, in seconds: a packet that was
 #: redirected just before the flip needs to reach its socket.
 SETTLE_SECONDS = 0.2
-
-
-class SwitchError(Exception):
-    """The new release does not serve; the message is complete, `log` holds the health lines, `journal` the unit's words."""
-
-    def __init__(self, message: str, log: list[str], journal: list[str]) -> None:
-        super().__init__(message)
-        self.log = log
-        self.journal = journal
 
 
 @dataclass

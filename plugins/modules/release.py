@@ -286,8 +286,7 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils.release_states imp
     acting,
     locked,
 )
-from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import RELEASE_ID, Layout
-from ansible_collections.pyfleet.runtime.plugins.module_utils.switch import SwitchError
+from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import RELEASE_ID, Layout, SwitchError
 from ansible_collections.pyfleet.runtime.plugins.module_utils.systemd import SystemdError
 
 STATES = [

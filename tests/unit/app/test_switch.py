@@ -20,8 +20,14 @@ import pytest
 from ansible_collections.pyfleet.runtime.plugins.module_utils import sockets, switch
 from ansible_collections.pyfleet.runtime.plugins.module_utils.probe import CheckResult
 from ansible_collections.pyfleet.runtime.plugins.module_utils.redirect import RedirectError
-from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import Description, Layout, State, write_file
-from ansible_collections.pyfleet.runtime.plugins.module_utils.switch import Switch, SwitchError
+from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import (
+    Description,
+    Layout,
+    State,
+    SwitchError,
+    write_file,
+)
+from ansible_collections.pyfleet.runtime.plugins.module_utils.switch import Switch
 
 OLD, NEW = "0" * 12, "1" * 12
 

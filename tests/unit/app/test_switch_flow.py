@@ -14,8 +14,7 @@ import pytest
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils import flow, front, varnish
 from ansible_collections.pyfleet.runtime.plugins.module_utils.probe import CheckResult
-from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import Description
-from ansible_collections.pyfleet.runtime.plugins.module_utils.switch import SwitchError
+from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import Description, SwitchError
 from ansible_collections.pyfleet.runtime.tests.unit.app.test_switch import NEW, OLD, World, units
 
 KEY, OTHER = "a" * 12, "b" * 12

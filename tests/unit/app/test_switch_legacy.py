@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils import front, sockets
-from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import Description, Layout
-from ansible_collections.pyfleet.runtime.plugins.module_utils.switch import SwitchError, probe_release
+from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import Description, Layout, SwitchError
+from ansible_collections.pyfleet.runtime.plugins.module_utils.switch import probe_release
 from ansible_collections.pyfleet.runtime.tests.unit.app.test_switch import NEW, OLD, World, units
 
 KEY, OTHER = "a" * 12, "b" * 12

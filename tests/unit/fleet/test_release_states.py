@@ -19,8 +19,7 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils import bytecode, f
 from ansible_collections.pyfleet.runtime.plugins.module_utils.lease import LeaseError, Leases, Request
 from ansible_collections.pyfleet.runtime.plugins.module_utils.release_files import ReleaseFiles
 from ansible_collections.pyfleet.runtime.plugins.module_utils.release_states import Guard, Releases, locked
-from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import Description, Layout, State
-from ansible_collections.pyfleet.runtime.plugins.module_utils.switch import SwitchError
+from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import Description, Layout, State, SwitchError
 from ansible_collections.pyfleet.runtime.plugins.modules import app_info
 from ansible_collections.pyfleet.runtime.plugins.modules.release import act
 from ansible_collections.pyfleet.runtime.tests.unit.app.test_switch import NEW, OLD, World, units
