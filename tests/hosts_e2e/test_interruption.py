@@ -194,9 +194,8 @@ def test_the_controller_dies_in_front_of_each_step_and_the_next_run_completes(ap
             app.killed_at(number)
             served = app.versions()
             assert set(served) <= {before, new}, (step, served)
-            began = time.monotonic()
+            print(f"{number:3} {step}: {' '.join(served)}, {len(app.leases())} leases", flush=True)
             again = app.deploy()
-            print(f"{number:3} {step}: {served} {len(app.leases())} {time.monotonic() - began:.1f} s", flush=True)
             assert again.rc == 0, f"after the controller died in front of: {step}\n{again.output[-6000:]}"
             assert app.versions() == [new, new], step
             app.drained()
@@ -386,3 +385,15 @@ def test_a_dead_run_of_another_controller_is_taken_over_by_name_or_when_its_leas
         assert app.versions() == [new, new]
         app.drained()
         assert app.leftovers() == {}
+
+
+def test_what_a_dead_run_left_does_not_keep_the_application_from_being_removed(app: Pair) -> None:
+    app.next()
+    lease = numbers(app.steps(), "Take the lease")[0]
+    app.next()
+    app.killed_at(lease + 1)
+    assert len(app.leases()) == 2
+    app.play("remove").succeeded()
+    assert app.leases() == []
+    assert not any(app.bed.host(name).exists("/srv/pyfleet/shop/releases") for name in HOSTS)
+    app.deploy().succeeded()
