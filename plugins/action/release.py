@@ -21,8 +21,9 @@ from ansible_collections.pyfleet.runtime.plugins.plugin_utils.deployment import 
     flow_key,
     nginx_key,
 )
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils.journal import run_id
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.rendering import RenderingAction
-from ansible_collections.pyfleet.runtime.plugins.plugin_utils.rolling import Rolling
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils.rolling import ALONE, Rolling, is_dead
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.ship import for_receiver
 
 #: A source up to this size, in bytes, travels inside the module's arguments: one round trip instead of four.
@@ -78,6 +79,12 @@ class ActionModule(RenderingAction):
             return answer
 
         answer = rolling.run_module(state, execute, withdraw=bool(arguments.get("withdraw")))
+        held = answer.get("held_by") or {}
+        # No rollout, so nobody has looked who holds the host; what a dead run holds is not in the way here, either.
+        named = bool(held) and held.get("run") == str(variables.get("app_lease_takeover") or "")
+        if state in ALONE and held and (named or is_dead(held.get("controller") or {})):
+            arguments["lease"] = {"run": run_id(), "takeover": held["run"]}
+            answer = execute()
         if state == "let_go" and not answer.get("failed"):
             answer = {**answer, "failed": True, "msg": _refused(rolling)}
         return {**result, **answer}
