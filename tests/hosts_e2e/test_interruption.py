@@ -275,7 +275,7 @@ def test_a_connection_lost_while_a_host_switches_leaves_one_version(app: Pair, p
 
     def lose(_process: subprocess.Popen[str]) -> None:
         switching(app, HOSTS[place])
-        app.bed.host(HOSTS[place])("systemd-run --quiet --collect sh -c 'sleep 0.3; pkill -KILL -f ^sshd:.root'")
+        app.bed.host(HOSTS[place])("systemd-run --quiet --collect sh -c 'sleep 0.3; pkill -KILL -f ^sshd.*:.root'")
 
     with watching(app):
         lost = app.deploy({"BEHAVIOUR": "slow:3"}, during=lose).failed()
