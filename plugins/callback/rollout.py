@@ -446,7 +446,7 @@ class CallbackModule(CallbackBase):
             constants.ANSIBLE_NOCOLOR or os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") in ("", "dumb")
         )
         # ansible-runner derives its own callback from this one and reads what is printed
-        derived = type(self).__module__ != CallbackModule.__module__ or type(self) is not CallbackModule
+        derived = CallbackBase not in type(self).__bases__
         asks = constants.ENABLE_TASK_DEBUGGER or self._argument("step")
         terminal = hasattr(sys.stdout, "isatty") and sys.stdout.isatty()
         supported = hasattr(self._display, "_lock")

@@ -262,7 +262,7 @@ def _size(value: Any, total: int) -> int:
 
 def describe(key: str, name: str, action: str, args: Mapping[str, Any] | None = None) -> Task:
     """The task for the board. Of its arguments only `state`, `step` and `withdraw` are looked at, for words of this module's table."""
-    collection, _, short = action.rpartition(".")
+    collection, _dot, short = action.rpartition(".")
     ours = collection == "pyfleet.runtime"
     variant = str((args or {}).get("state") or (args or {}).get("step") or "")
     if variant == "rolled_back" and (args or {}).get("withdraw"):
@@ -835,8 +835,8 @@ class Screen:
     def paint(self, lines: Sequence[tuple[str, str]], width: int, height: int) -> str:
         """What to write so that `lines`, each as (text, text with colours), stand where the frame before stood."""
         start = self._start(width, height)
-        self._widths = [cells(text) for text, _ in lines]
-        return start + "".join(f"{coloured}\x1b[K\r\n" for _, coloured in lines) + ("\x1b[J" if start else "")
+        self._widths = [cells(text) for text, _coloured in lines]
+        return start + "".join(f"{coloured}\x1b[K\r\n" for _text, coloured in lines) + ("\x1b[J" if start else "")
 
     def erase(self, width: int, height: int) -> str:
         """What to write so that the frame is gone and the cursor stands where it began."""
