@@ -547,7 +547,8 @@ class Board:
 
     def results(self, width: int, height: int) -> list[Line]:
         """The rows of the last frame, once the run has ended: outcomes instead of phases, with the time that the host was at work."""
-        rows, rest = list(self._rows.values()), []
+        rows = list(self._rows.values())
+        rest: list[_Row] = []
         if len(rows) > height:
             rows, rest = self._choose(rows, height - 1)
         self._widest_phase = max((cells(self._ends.get(row.name, "")) for row in rows), default=0)
