@@ -174,11 +174,14 @@ class ActionModule(ActionBase):
     def _decide(self, run: dict[str, Any], *, closed: bool = False) -> rollout.Verdict:
         """The verdict, noted when it ends the rollout. All hosts of a batch come to the same."""
         order = list(run.get("hosts") or [])
-        away = [host for host in order if host not in self.variables.get("ansible_play_hosts", order)]
-        for host in away:  # Ansible dropped them while it prepared
-            if not self.journal.entry(host).get("outcome"):
-                words = "Ansible lost this host before it could switch."
-                self.journal.note(host, outcome=rollout.LOST, message=words)
+        if (
+            not closed
+        ):  # those that Ansible dropped while they prepared; hosts that have no turn are not in this play at all
+            everybody = self.variables.get("ansible_play_hosts_all") or []
+            for host in set(everybody) - set(self.variables.get("ansible_play_hosts") or everybody):
+                if rollout.has_a_turn(self.journal.entry(host)):
+                    words = "Ansible lost this host before it could switch."
+                    self.journal.note(host, outcome=rollout.LOST, message=words)
         stop = str(run.get("stopped") or "")
         decided = rollout.verdict(self.journal.entries(), order, int(run.get("budget") or 0), stop, closed=closed)
         if not decided.go and not stop:
@@ -238,7 +241,7 @@ class ActionModule(ActionBase):
         if not run or self._task.check_mode:
             return {}
         stopped = str(run.get("stopped") or "")
-        how = rollout.outcome(entry, bool(stopped))
+        how = rollout.outcome(entry, run)
         if how in rollout.BROKEN:
             return {
                 "failed": True,

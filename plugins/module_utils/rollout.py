@@ -25,6 +25,7 @@ FAILED, LOST, ROLLBACK_FAILED = "failed", "lost", "rollback_failed"
 BROKEN = (FAILED, LOST, ROLLBACK_FAILED)
 #: Outcomes of a host that is as it was wanted, or as it was before.
 UNCHANGED, SWITCHED, STOPPED, ROLLED_BACK = "unchanged", "switched", "stopped", "rolled_back"
+PLANNED = "planned"
 #: Actions that leave nothing to do in the switch.
 IDLE = ("", "none", LOST)
 
@@ -192,7 +193,7 @@ def _serves(entry: Entry, release: str) -> bool:
 def report(entries: Entries, run: Mapping[str, Any]) -> dict[str, Any]:
     """What a rollout did, for stats, workflows and people; holds no secret.
 
-    `outcome` is `unchanged`, `succeeded`, `partial` (failures within the budget), `rolled_back` (it failed, and what served before
+    `outcome` is `unchanged`, `planned` (in check mode), `succeeded`, `partial` (failures within the budget), `rolled_back` (it failed, and what served before
     serves everywhere), or `failed` (it failed, and hosts may serve different releases).
     """
     order = list(run.get("hosts") or entries)
@@ -201,7 +202,7 @@ def report(entries: Entries, run: Mapping[str, Any]) -> dict[str, Any]:
         entry = entries.get(host, {})
         phases = [phase for phase in entry.get("phases") or [] if phase.get("ended")]
         hosts[host] = {
-            "outcome": outcome(entry, bool(run.get("stopped"))),
+            "outcome": outcome(entry, run),
             "before": entry.get("before") or entry.get("current"),
             "after": entry.get("serves") or entry.get("current"),
             "message": entry.get("message") or "",
@@ -210,12 +211,12 @@ def report(entries: Entries, run: Mapping[str, Any]) -> dict[str, Any]:
     found = {each["outcome"] for each in hosts.values()}
     broken = [host for host, each in hosts.items() if each["outcome"] in BROKEN]
     if run.get("stopped"):
-        mixed = to_revert(entries, order) or ROLLBACK_FAILED in found
+        mixed = to_revert(entries, order) or found & {ROLLBACK_FAILED, SWITCHED}
         whole = "failed" if mixed else "rolled_back"
     elif broken:
         whole = "partial"
     else:
-        whole = "succeeded" if SWITCHED in found else "unchanged"
+        whole = PLANNED if PLANNED in found else "succeeded" if SWITCHED in found else "unchanged"
     releases = {str(entries[host].get("release")) for host in order if entries.get(host, {}).get("release")}
     return {
         "app": run.get("app", ""),
@@ -229,13 +230,15 @@ def report(entries: Entries, run: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def outcome(entry: Entry, stopped: bool) -> str:
-    """The outcome of one host, of one that was not come to as well."""
+def outcome(entry: Entry, run: Mapping[str, Any]) -> str:
+    """The outcome of one host, of one that was not come to as well; `planned` in check mode, which switches nothing."""
     if entry.get("outcome"):
         return str(entry["outcome"])
     if entry.get("action") == "none":
         return UNCHANGED
-    return STOPPED if stopped else LOST
+    if run.get("check"):
+        return PLANNED
+    return STOPPED if run.get("stopped") else LOST
 
 
 def _names(hosts: Iterable[str], most: int = 5) -> str:

@@ -353,7 +353,7 @@ def _outcome_of(run: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
     """The outcome that the journal notes or, once the run is over, the one that follows from it for hosts that had no turn."""
     over = bool(run.get("stopped")) or _number(run.get("ended")) is not None
     if over or entry.get("action") == "none":
-        return _text(rollout.outcome(entry, bool(run.get("stopped"))))
+        return _text(rollout.outcome(entry, run))
     return _text(entry.get("outcome"))
 
 

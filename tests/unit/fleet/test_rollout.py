@@ -272,6 +272,20 @@ def test_the_report_names_the_whole_outcome(entries: dict[str, Any], stopped: st
     assert found["release"] == NEW
 
 
+def test_a_first_deployment_that_failed_half_way_is_not_called_rolled_back() -> None:
+    entries = {**fleet(web1="switched", web2="failed")}
+    for host in HOSTS:
+        entries[host].update(before=None, current=None)
+    assert rollout.report(entries, {"hosts": HOSTS, "stopped": "web2 failed."})["outcome"] == "failed"
+
+
+def test_check_mode_plans_and_loses_nobody() -> None:
+    entries = {**fleet(), "web1": entry(action="none")}
+    found = rollout.report(entries, {"hosts": HOSTS, "check": True})
+    assert found["outcome"] == "planned"
+    assert [each["outcome"] for each in found["hosts"].values()] == ["unchanged", *["planned"] * 5]
+
+
 def test_the_report_says_what_became_of_hosts_nobody_came_to() -> None:
     entries = {**fleet(), "web1": entry("failed")}
     found = rollout.report(entries, {"hosts": HOSTS, "stopped": "The canary web1 failed."})
