@@ -292,7 +292,7 @@ def test_a_failing_job_tells_why(controller: Controller, monkeypatch: pytest.Mon
     app = controller.app
     controller.application["app_env"] = {**TINY, "BEHAVIOUR": "500_on:/health"}
     inventory = controller.inventory("all", TWO)
-    controller.answer("deploy", {"app_health_deadline": 6})
+    controller.answer("deploy", {"app_health_deadline": 30})
     for name in [name for name in os.environ if name.startswith("ANSIBLE_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PATH", controller.environment()["PATH"])
