@@ -193,8 +193,8 @@ def _serves(entry: Entry, release: str) -> bool:
 def report(entries: Entries, run: Mapping[str, Any]) -> dict[str, Any]:
     """What a rollout did, for stats, workflows and people; holds no secret.
 
-    `outcome` is `unchanged`, `planned` (in check mode), `succeeded`, `partial` (failures within the budget), `rolled_back` (it failed, and what served before
-    serves everywhere), or `failed` (it failed, and hosts may serve different releases).
+    `outcome` is `unchanged`, `planned` (in check mode), `succeeded`, `partial` (failures within the budget), `rolled_back` (it failed,
+    and what served before serves everywhere), or `failed` (it failed, and hosts may serve different releases).
     """
     order = list(run.get("hosts") or entries)
     hosts: dict[str, dict[str, Any]] = {}

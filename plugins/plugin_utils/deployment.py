@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -345,11 +346,9 @@ def _name_of(made_of: list[Any], settings: Mapping[str, Any], cache: str) -> str
     os.makedirs(cache, mode=0o700, exist_ok=True)
     memo = os.path.join(cache, hmac.new(_RUN_KEY, salt + b"\0" + text, "sha256").hexdigest()[:24])
     with exclusively(f"{memo}.lock"):
-        try:
-            with open(memo, encoding="ascii") as file:
-                return file.read()
-        except FileNotFoundError:
-            made = slow()
+        with contextlib.suppress(FileNotFoundError), open(memo, encoding="ascii") as file:
+            return file.read()
+        made = slow()
         descriptor, scratch = tempfile.mkstemp(dir=cache)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(made)
