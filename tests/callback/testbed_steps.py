@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Writes a line per task that starts to the file that TESTBED_STEPS names, and dies in front of the one TESTBED_KILL_AT numbers.
 
+Under a task that did something on some host stands a line `*`: dying in front of one that did not is dying in front of the next one.
+
 `tests/hosts_e2e/test_interruption.py` ends ansible-playbook with it as the power would: no cleanup, no last words.
 """
 
@@ -21,12 +23,17 @@ name: testbed_steps
 type: notification
 short_description: Lists the steps of a run, and kills it in front of one of them
 description:
-  - Writes the play and the task that starts to the file that the environment variable E(TESTBED_STEPS) names, a line each.
+  - Writes the play and the task that starts to the file that the environment variable E(TESTBED_STEPS) names, a line each, and C(*) under
+    those that did something.
   - Kills ansible-playbook and all that it started in front of the step that E(TESTBED_KILL_AT) numbers, from 1 on.
 options: {}
 author:
   - pyfleet.runtime contributors
 """
+
+
+#: Actions that end with the controller, whatever they did.
+WORDS_ONLY = ("debug", "include_role", "include_tasks", "set_stats")
 
 
 def descendants(pid: int) -> list[int]:
@@ -69,11 +76,21 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         """A handler is a step, too."""
         self._step(task)
 
-    def _step(self, task: Any) -> None:
-        self._count += 1
+    def v2_runner_on_ok(self, result: Any) -> None:
+        """A step that did something; skipped ones do not come here."""
+        task = result.task if hasattr(result, "task") else result._task  # ansible-core 2.19 gave it a public name
+        data = result.result if hasattr(result, "result") else result._result
+        if task.action.rpartition(".")[2] not in WORDS_ONLY and not data.get("skipped"):
+            self._write("*")
+
+    def _write(self, line: str) -> None:
         if self._path:
             with open(self._path, "a", encoding="utf-8") as handle:
-                handle.write(f"{self._play} | {task.get_name()}\n")
+                handle.write(f"{line}\n")
+
+    def _step(self, task: Any) -> None:
+        self._count += 1
+        self._write(f"{self._play} | {task.get_name()}")
         if self._count == self._last:
             for pid in descendants(os.getpid()):
                 with contextlib.suppress(ProcessLookupError):
