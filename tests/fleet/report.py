@@ -98,8 +98,8 @@ def growth(rows: Sequence[Measurement], scenario: str) -> tuple[float, float]:
 def plot(rows: Sequence[Measurement], subtitle: str) -> str:
     """Time and memory against the number of hosts, as an SVG."""
     scenarios = [name for name in GROWING if any(row.scenario == name for row in rows)]
-    seconds = {name: [(row.hosts, row.seconds) for row in rows if row.scenario == name] for name in scenarios}
-    memory = {name: [(row.hosts, row.memory) for row in rows if row.scenario == name] for name in scenarios}
+    seconds = {name: sorted((row.hosts, row.seconds) for row in rows if row.scenario == name) for name in scenarios}
+    memory = {name: sorted((row.hosts, row.memory) for row in rows if row.scenario == name) for name in scenarios}
     width, height = 2 * _WIDTH, _HEIGHT + 24
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
