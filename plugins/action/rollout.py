@@ -242,7 +242,7 @@ class ActionModule(ActionBase):
             return {}
         stopped = str(run.get("stopped") or "")
         how = rollout.outcome(entry, run)
-        if how in rollout.BROKEN:
+        if rollout.broke(entry, how):
             return {
                 "failed": True,
                 "outcome": how,

@@ -190,6 +190,11 @@ def _serves(entry: Entry, release: str) -> bool:
     return bool(entry.get("current") == release and entry.get("serving") and not entry.get("lease"))
 
 
+def broke(entry: Entry, how: str) -> bool:
+    """Whether the rollout failed on a host of the outcome `how`. One that went back afterwards has words about its failure."""
+    return how in BROKEN or (how == ROLLED_BACK and bool(entry.get("message")))
+
+
 def report(entries: Entries, run: Mapping[str, Any]) -> dict[str, Any]:
     """What a rollout did, for stats, workflows and people; holds no secret.
 
@@ -209,7 +214,7 @@ def report(entries: Entries, run: Mapping[str, Any]) -> dict[str, Any]:
             "seconds": round(sum(phase["ended"] - phase["started"] for phase in phases), 2),
         }
     found = {each["outcome"] for each in hosts.values()}
-    broken = [host for host, each in hosts.items() if each["outcome"] in BROKEN]
+    broken = [host for host, each in hosts.items() if broke(entries.get(host, {}), each["outcome"])]
     if run.get("stopped"):
         mixed = to_revert(entries, order) or found & {ROLLBACK_FAILED, SWITCHED}
         whole = "failed" if mixed else "rolled_back"

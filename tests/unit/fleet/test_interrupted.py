@@ -33,3 +33,11 @@ def test_hosts_go_back_past_the_release_of_a_run_that_broke_off() -> None:
         "web2": {"action": "build", "release": NEXT, "current": FIRST, "before": FIRST, "outcome": ""},
     }
     assert rollout.to_revert(entries, ["web1", "web2"]) == {"web1": FIRST}
+
+
+def test_a_host_that_was_lost_and_went_back_has_failed_all_the_same() -> None:
+    lost = {"outcome": "rolled_back", "message": "The connection to web1 is lost.", "before": FIRST, "serves": FIRST}
+    innocent = {"outcome": "rolled_back", "message": "", "before": FIRST, "serves": FIRST}
+    summary = rollout.report({"web1": lost, "web2": innocent}, {"hosts": ["web1", "web2"], "stopped": "web1 failed."})
+    assert (summary["failed"], summary["outcome"]) == (["web1"], "rolled_back")
+    assert [rollout.broke(each, "rolled_back") for each in (lost, innocent)] == [True, False]
