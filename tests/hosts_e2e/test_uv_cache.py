@@ -66,7 +66,7 @@ def test_b5_nobody_waits_for_a_service_that_uses_the_cache(app: Application) -> 
     app.variables["app_uv_cache_max_mb"] = 2
     app.deploy().succeeded()
     unused(app, "oldest", 4)
-    unit = "systemd-run -q --unit lock-holder -p User=app-shop -p Environment=HOME=/srv/pyfleet/shop/home"
+    unit = "systemd-run -q --collect --unit lock-holder -p User=app-shop -p Environment=HOME=/srv/pyfleet/shop/home"
     app.host(f"{unit} /usr/local/bin/uv run --no-project --offline sleep 600")
     try:
         app.host.wait_until(f"! flock --nonblock --exclusive {CACHE}/.lock true && pgrep -f 'sleep 600'")
