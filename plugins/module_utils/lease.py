@@ -108,7 +108,7 @@ class Request:
     #: A run that a person knows to be dead, and those that the controller knows to be.
     takeover: str = ""
     dead: Sequence[str] = ()
-    wait: float = 8.0
+    wait: float = 30.0
     #: The release that served when the plan was made, "" for none; None when it does not matter.
     expect_current: str | None = None
     target: str = ""

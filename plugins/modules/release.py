@@ -95,7 +95,7 @@ options:
           - For how many seconds at most O(state=leased) waits for a run that began later to let go, and for a call that a dead run left
             behind to finish.
         type: float
-        default: 8.0
+        default: 30.0
       expect_current:
         description:
           - The release that served when the plan was made, and an empty text for none. The lease is not taken when it is another one now.
@@ -311,7 +311,7 @@ LEASE: dict[str, Any] = {
     "controller": {"type": "dict", "default": {}},
     "takeover": {"type": "str", "default": ""},
     "dead": {"type": "list", "elements": "str", "default": []},
-    "wait": {"type": "float", "default": 8.0},
+    "wait": {"type": "float", "default": 30.0},
     "expect_current": {"type": "str"},
     "target": {"type": "str", "default": ""},
     "claim": {"type": "bool", "default": False},
