@@ -31,7 +31,7 @@ def unused(app: Application, name: str, megabytes: int) -> None:
 
 def packages(app: Application) -> set[str]:
     """The unpacked packages in the cache."""
-    found = app.host(f"ls -d {CACHE}/archive-v*/*/*.dist-info")
+    found = app.host(f"ls -d {CACHE}/archive-v*/*/*.dist-info 2>/dev/null || true")
     return {line.rpartition("/")[2].partition("-")[0] for line in found.splitlines()}
 
 
