@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
+import yaml
 from ansible import constants
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import from_dict
+from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import SECRET, finding, from_dict
 from ansible_collections.pyfleet.runtime.plugins.module_utils.rollout import LOST, instance_numbers
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils import ship
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.deployment import Deployment, DeploymentError, deployment
@@ -29,14 +31,36 @@ def make(arguments: dict[str, Any], *, check_mode: bool, number: int | None = No
     settings = dict(arguments["settings"])
     if settings.get("instance_number") == AUTOMATIC:
         settings["instance_number"] = number or 0
+    env = _mapping(arguments.get("env"), "app_env", "{NAME: value}")
+    if settings.pop(
+        "maintenance", False
+    ):  # a blocking service answers, and the application stays as it is behind it (F6)
+        env["CC_REQUEST_FLOW"] = "block"
+    source = arguments.get("source")
     return deployment(
         settings,
-        arguments.get("env") or {},
-        arguments.get("source"),
+        env,
+        _mapping(source, "app_source", "{path: ./shop}") if isinstance(source, str) else source,
         arguments.get("info") or {},
         cache=os.path.join(constants.DEFAULT_LOCAL_TMP, "pyfleet-sources"),
         check_mode=check_mode,
     )
+
+
+def _mapping(value: Any, variable: str, example: str) -> dict[str, Any]:
+    """A mapping, which a survey of AWX can only give as the text of one."""
+    given = value
+    if isinstance(value, str):
+        try:
+            given = yaml.safe_load(value)
+        except yaml.YAMLError:
+            given = value
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        expected = "a mapping, or one as YAML text"
+        raise DeploymentError([finding("option_invalid", variable, SECRET, expected=expected, example=example)])
+    return dict(given)
 
 
 class ActionModule(ActionBase):

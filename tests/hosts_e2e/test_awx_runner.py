@@ -367,7 +367,6 @@ def test_a_dry_run_loses_no_host(controller: Controller) -> None:
     assert (exported["outcome"], exported["failed"]) == ("planned", [])
 
 
-@pytest.mark.xfail(reason="app_env and app_source are not read from text yet", strict=True)
 def test_text_of_a_survey_becomes_the_environment(controller: Controller) -> None:
     """A textarea delivers text, and what looks like a template in it stays what it is."""
     one = controller.inventory("one", HOSTS[1:2])
@@ -378,7 +377,6 @@ def test_text_of_a_survey_becomes_the_environment(controller: Controller) -> Non
     assert (found["GREETING"], found["COUNT"]) == ("{{ not }} a template", "3")
 
 
-@pytest.mark.xfail(reason="app_maintenance is asked without the filter bool", strict=True)
 def test_no_of_a_survey_is_no(controller: Controller) -> None:
     """`false` is a text: opening an application that is in maintenance opens it.
 
