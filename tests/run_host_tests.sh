@@ -17,6 +17,8 @@ finish() {
     echo "The hosts stay: tests/hosts/hosts.py list; make hosts-down RUN=$PYFLEET_TESTBED_RUN"
   else
     tests/hosts/hosts.py down --run "$PYFLEET_TESTBED_RUN" || status=1
+    # of tests/hosts_e2e/test_rollout_under_load.py, should it not have come to that itself
+    tests/hosts/hosts.py down --run "$PYFLEET_TESTBED_RUN-load" || status=1
   fi
   exit "$status"
 }
@@ -30,7 +32,7 @@ tests/molecule.sh test --all --destroy never --no-command-borders || failed+=(mo
 if [ -d tests/hosts_e2e ]; then
   .venv/bin/python -m pytest -v --tb=short --durations=10 tests/hosts_e2e || failed+=(hosts_e2e)
 fi
-.venv/bin/python -m pytest -v --tb=short tests/browser || failed+=(browser)
+.venv/bin/python -m pytest -v --tb=short tests/browser tests/terminal || failed+=(browser_and_terminal)
 if [ ${#failed[@]} -gt 0 ]; then
   echo "tests on hosts failed: ${failed[*]}" >&2
   exit 1

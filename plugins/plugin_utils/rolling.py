@@ -183,6 +183,10 @@ class Rolling:
             phase["ok"] = not answer.get("failed")
             phase["words"] = "" if phase["ok"] else str(answer.get("msg") or "").partition("\n")[0][:200]
         self._note(state, answer, withdraw=withdraw)
+        taken = (answer.get("lease") or {}).get("taken_over")
+        if taken:
+            words = f"The lease of a run that never ended it was taken over: {taken}."
+            answer = {**answer, "warnings": [*(answer.get("warnings") or []), words]}
         if state == "leased" and answer.get("failed"):  # every host is asked before anybody gives up
             return {**answer, "failed": False, "refused": True}
         if state == "finished" and answer.get("failed"):  # the release serves all the same
