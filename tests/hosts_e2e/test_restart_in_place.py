@@ -43,7 +43,7 @@ def test_g_restarts_behind_systemd_s_socket_lose_no_request_and_leave_nginx_alon
     assert app.host("ls /var/lib/pyfleet/leases") in ("", "busy.json.lock")
 
 
-@pytest.mark.rule("E", "D2")
+@pytest.mark.rule("E6", "D2")
 def test_a_restart_that_fails_says_why_and_a_foreign_lease_is_respected(make_app: Maker) -> None:
     app = make_app()
     app.deploy().succeeded()
