@@ -3,9 +3,8 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Tests on real hosts: molecule's scenarios, then the end-to-end tests, on one set of hosts; then what needs a browser or a terminal.
-# All of them run, also when the
-# first ones fail. RUN names the hosts, KEEP=1 leaves them for the next time.
+# Tests on real hosts: molecule's scenarios, then the end-to-end tests, on one set of hosts; then what needs a browser or a
+# terminal. All of them run, also when the first ones fail. RUN names the hosts, KEEP=1 leaves them for the next time.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root" || exit 2
