@@ -48,8 +48,11 @@ class ActionModule(ActionBase):
                 answer = self._execute_module(module_args=dict(self._task.args), task_vars=task_vars)
                 phase["ok"] = not answer.get("failed")
         except AnsibleConnectionFailure as error:
-            journal.note(host, outcome=LOST, message=f"The host cannot be reached: {error}")
-            raise
+            words = f"The host cannot be reached: {error}"
+            journal.note(host, outcome=LOST, message=words)
+            if not self._task.args.get("tolerant"):
+                raise
+            return {**result, "changed": False, "lost": True, "msg": words, "warnings": [f"{host}: {words}"]}
         except Exception as error:  # noqa: BLE001 - become plugins raise what they like
             answer = {"failed": True, "msg": str(error)}
         words = " ".join(str(answer.get(name, "")) for name in ("msg", "module_stderr", "module_stdout"))

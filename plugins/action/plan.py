@@ -75,9 +75,9 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         host = str(variables.get("inventory_hostname", ""))
         info = self._task.args.get("info") or {}
-        if info.get("unreachable"):
-            words = f"The host {host} cannot be reached: {info.get('msg', '')}"
-            return {**result, "failed": bool(self._task.args.get("show")), "action": LOST, "plan": {}, "msg": words}
+        if info.get("lost"):
+            shown = bool(self._task.args.get("show"))
+            return {**result, "failed": shown, "action": LOST, "plan": {}, "msg": str(info.get("msg", ""))}
         journal = Journal.of(str(self._task.args["settings"]["name"]))
         try:
             number = self._number(journal, host, variables)

@@ -39,6 +39,10 @@ options:
     description: Also ask the running release for its health, once.
     type: bool
     default: false
+  tolerant:
+    description: Return RV(lost) instead of ending the play for a host that cannot be reached. Read by the action plugin.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Reads only.
@@ -70,6 +74,10 @@ app:
   returned: always
   type: dict
   sample: {"current": "0123456789ab", "previous": null, "running": ["0123456789ab"], "port": 18080, "lease": null, "instance_number": 0}
+lost:
+  description: The host cannot be reached.
+  returned: with O(tolerant), when it cannot
+  type: bool
 files:
   description: The application's unit files as they are, for the option O(pyfleet.runtime.managed_files#module:known).
   returned: always
@@ -274,6 +282,7 @@ def main() -> None:
             "python_dir": {"type": "path", "default": "/opt/pyfleet/python"},
             "uv_executable": {"type": "path", "default": "/usr/local/bin/uv"},
             "health": {"type": "bool", "default": False},
+            "tolerant": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )

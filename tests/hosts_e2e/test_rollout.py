@@ -56,6 +56,12 @@ def break_on(app: Application, *hosts: str) -> str:
     return version
 
 
+def settled(app: Application) -> tuple[list[str], dict[str, str]]:
+    """A rollout that changes something and goes well: the order of its hosts, and what each answers afterwards."""
+    played = app.deploy({"SETTLED": str(next(_versions))}, variables={"app_serial": [1]}).succeeded()
+    return order(played), versions(app)
+
+
 def versions(app: Application) -> dict[str, str]:
     """What each host answers from outside."""
     return {host: str(app.ask("/version", host=host).json()["version"]) for host in HOSTS}
@@ -92,8 +98,8 @@ def test_a_code_change_goes_canary_first_and_leaves_no_lease(shop: Application) 
 
 
 def test_a_failing_canary_leaves_everything_as_it_was(shop: Application) -> None:
-    before = versions(shop)
-    first = order(shop.deploy({"ANY": "1"}, variables={"app_serial": [1]}).succeeded())[0]
+    hosts, before = settled(shop)
+    first = hosts[0]
     linked = {host: links(shop, host) for host in HOSTS}
     version = break_on(shop, first)
     played = shop.deploy(variables=ONE_BY_ONE).failed()
@@ -108,8 +114,7 @@ def test_a_failing_canary_leaves_everything_as_it_was(shop: Application) -> None
 
 
 def test_a_failure_in_the_third_batch_leads_the_others_back(shop: Application, tmp_path: pathlib.Path) -> None:
-    before = versions(shop)
-    hosts = order(shop.deploy({"ANY": "2"}, variables={"app_serial": [1]}).succeeded())
+    hosts, before = settled(shop)
     linked = {host: links(shop, host) for host in HOSTS}
     break_on(shop, hosts[2])
     report = tmp_path / "reports" / "{app}.html"
@@ -137,8 +142,7 @@ def test_a_failure_in_the_third_batch_leads_the_others_back(shop: Application, t
 
 
 def test_failures_within_the_budget_stay_where_they_are(shop: Application) -> None:
-    before = versions(shop)
-    hosts = order(shop.deploy({"ANY": "3"}, variables={"app_serial": [1]}).succeeded())
+    hosts, before = settled(shop)
     version = break_on(shop, hosts[1])
     played = shop.deploy(variables={**ONE_BY_ONE, "app_failure_budget": "25%"}).failed()
     assert order(played) == hosts
@@ -230,7 +234,6 @@ def test_f6_maintenance_answers_for_the_application_and_back(shop: Application) 
 def test_tasks_around_the_switch_run_for_each_host_and_after_a_failure(
     shop: Application, tmp_path: pathlib.Path
 ) -> None:
-    before = versions(shop)
     log = tmp_path / "log"
     for name in ("before", "after"):
         command = f"echo {name} {{{{ inventory_hostname }}}} >> {log}"
@@ -239,6 +242,7 @@ def test_tasks_around_the_switch_run_for_each_host_and_after_a_failure(
     files = {f"app_{name}_switch": str(tmp_path / f"{name}.yml") for name in ("before", "after")}
     hosts = order(shop.deploy({"ANY": "4"}, variables={"app_serial": [1], **files}).succeeded())
     assert log.read_text().splitlines() == [f"{name} {host}" for host in hosts for name in ("before", "after")]
+    before = versions(shop)
     log.unlink()
     # the second host fails: it goes back into service, and so does the first, which is led back
     break_on(shop, hosts[1])
