@@ -19,7 +19,13 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action.normal import ActionModule as NormalAction
 
-from ansible_collections.pyfleet.runtime.plugins.module_utils.rollout import FAILED, LOST, ROLLBACK_FAILED, hook_host
+from ansible_collections.pyfleet.runtime.plugins.module_utils.rollout import (
+    FAILED,
+    LOST,
+    ROLLBACK_FAILED,
+    hook_host,
+    verdict,
+)
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.journal import Journal
 
 #: The phase of the time line to which a state of the module `release` belongs.
@@ -119,9 +125,17 @@ class Rolling:
             "A single host takes its lease in passing.": state == "leased" and self.solo,
             "Nobody holds a host against this run.": state == "let_go" and not refused,
             "This run has ended its lease already.": state == "finished" and not self.entry.get("leased"),
+            "The rollout ends before the hook, because hosts have failed.": state == "hooked" and not self._goes_on(),
             "The hook runs on another host, or ran before.": state == "hooked" and not self._runs_hook(),
         }
         return next((words for words, true in reasons.items() if true), "")
+
+    def _goes_on(self) -> bool:
+        """Whether the failures so far leave the rollout going: nobody migrates a database for one that will not happen."""
+        run = self.run
+        return verdict(
+            self.journal.entries(), run.get("hosts", []), int(run.get("budget") or 0), str(run.get("stopped") or "")
+        ).go
 
     def _runs_hook(self) -> bool:
         return self._hook_hosts()[0] == self.host

@@ -157,6 +157,13 @@ def test_a_hook_that_runs_once_runs_on_one_host_and_ends_the_rollout_when_it_fai
     assert part("web2").hook_host() == "web1"
 
 
+def test_the_hook_does_not_run_for_a_rollout_that_failed_while_it_built() -> None:
+    opened("web1", "web2", "web3").note("web3", outcome="failed")
+    assert "ends before the hook" in part().skips("hooked")
+    Journal.of("shop").note_run(budget=1)
+    assert part().skips("hooked") == ""
+
+
 def test_what_cannot_be_tidied_up_is_a_warning_and_no_failure() -> None:
     opened("web1", "web2")
     answer = part().run_module("finished", lambda: {"failed": True, "msg": "the disk is full"})
