@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 from ansible import constants
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import SECRET, finding, from_dict
@@ -19,8 +20,8 @@ from ansible_collections.pyfleet.runtime.plugins.plugin_utils import ship
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.deployment import Deployment, DeploymentError, deployment
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.journal import Journal
 
-#: The value of app_instance_number that lets the collection number the hosts.
-AUTOMATIC = -1
+#: The value of app_instance_number that lets the collection number the hosts; ansible-core 2.18 makes texts of numbers in templates.
+AUTOMATIC = "-1"
 
 
 def make(arguments: dict[str, Any], *, check_mode: bool, number: int | None = None) -> Deployment:
@@ -29,12 +30,11 @@ def make(arguments: dict[str, Any], *, check_mode: bool, number: int | None = No
     `number` is the host's INSTANCE_NUMBER where the settings leave it to us.
     """
     settings = dict(arguments["settings"])
-    if settings.get("instance_number") == AUTOMATIC:
+    if str(settings.get("instance_number")) == AUTOMATIC:
         settings["instance_number"] = number or 0
     env = _mapping(arguments.get("env"), "app_env", "{NAME: value}")
-    if settings.pop(
-        "maintenance", False
-    ):  # a blocking service answers, and the application stays as it is behind it (F6)
+    # In maintenance a blocking service answers on the public port, and the application stays as it is behind it (F6).
+    if boolean(settings.pop("maintenance", False), strict=False):
         env["CC_REQUEST_FLOW"] = "block"
     source = arguments.get("source")
     return deployment(
@@ -96,8 +96,8 @@ class ActionModule(ActionBase):
     def _number(self, journal: Journal, host: str, variables: dict[str, Any]) -> int:
         """INSTANCE_NUMBER (contract D5): as given, or the one that the host has, or a free one."""
         given = self._task.args["settings"].get("instance_number")
-        if given != AUTOMATIC:
-            return int(given) if isinstance(given, int) else 0
+        if str(given) != AUTOMATIC:
+            return int(given) if str(given).isdecimal() else 0
         recorded = {name: entry.get("recorded_number") for name, entry in journal.entries().items()}
         groups = variables.get("groups") or {}
         order = [*(groups.get("python_hosts") or []), *variables.get("ansible_play_hosts_all", [])]

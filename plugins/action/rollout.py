@@ -9,6 +9,7 @@ import os
 import time
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils import rollout
@@ -130,15 +131,15 @@ class ActionModule(ActionBase):
 
     def _seconds(self, findings: list[Finding]) -> int:
         value = self.given.get("lease_seconds", 3600)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 60:
-            return value
+        if str(value).isdecimal() and int(value) >= 60:
+            return int(value)
         expected = "a number of seconds, 60 or more"
         findings.append(finding("option_invalid", "app_lease_seconds", value, expected=expected, example="3600"))
         return 3600
 
     def _targets(self, what: str, order: list[str], entries: dict[str, dict[str, Any]]) -> list[Finding]:
         """Notes for each host to which release it is led by a rollback or a restart."""
-        release, force = str(self.given.get("release") or ""), bool(self.given.get("force"))
+        release, force = str(self.given.get("release") or ""), boolean(self.given.get("force") or False, strict=False)
         findings: list[Finding] = []
         if what == "rollback":
             going, findings = rollout.rollback_targets(entries, order, release, force=force)
@@ -200,10 +201,11 @@ class ActionModule(ActionBase):
         """Notes a failure that the step itself could not note, as one of the people's own tasks around the switch."""
         if not self.journal.run() or self._task.check_mode:
             return {}
-        entry = self.journal.entry(self.host)
+        entry, words = self.journal.entry(self.host), str(self.given.get("message") or "A task failed.")
         if entry.get("outcome") not in rollout.BROKEN:
-            words = str(self.given.get("message") or "A task failed.")
             self.journal.note(self.host, outcome=rollout.FAILED, message=words)
+        elif str(entry.get("message") or "") in words:  # the same and more
+            self.journal.note(self.host, message=words)
         return {}
 
     def _revert(self) -> dict[str, Any]:

@@ -226,7 +226,7 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "rollback_unknown": _error(
         "input",
-        "There is no such release on {hosts}.",
+        "There is no release {value} on {hosts}.",
         "a rollback leaves one version on all hosts, so each of them must have the release",
         "Name another release (the playbook status.yml lists them), or deploy.",
     ),

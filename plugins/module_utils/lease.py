@@ -295,7 +295,7 @@ class Leases:
 
     def remove(self) -> None:
         """Removes whatever is left of leases, with the application itself."""
-        if os.path.isdir(os.path.dirname(self.path)):
+        if os.path.exists(self.path) or os.path.exists(self._lock_file):
             with self._locked():
                 for path in (self.path, self._lock_file):
                     with contextlib.suppress(FileNotFoundError):

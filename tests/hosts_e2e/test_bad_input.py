@@ -274,7 +274,7 @@ def test_playbooks_for_an_application_that_is_not_there(app: Application, playbo
     with unchanged(app.host):
         played = app.play(playbook, variables=variables)
     if playbook == "rollback":
-        assert "There is no release 0123456789ab of shop on this host." in played.failed().message()
+        assert f"There is no release 0123456789ab on {app.limit}." in played.failed().message()
         assert "Next step" in played.message()
     else:
         played.succeeded()

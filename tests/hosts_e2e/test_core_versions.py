@@ -49,8 +49,9 @@ def core(request: pytest.FixtureRequest) -> pathlib.Path:
     folder: pathlib.Path = CHECKOUT / ".work" / "cores" / request.param
     uv = str(CHECKOUT / ".venv" / "bin" / "uv")
     dev = ["pytest==9.2.0", "hypothesis==6.170.15", "pyyaml", "jinja2", "uv==0.13.8"]
+    dev += ["pyte==0.8.2", "ansible-builder==3.2.0", "ansible-runner==2.4.3"]
     environment = {**os.environ, "UV_EXCLUDE_NEWER": "2026-11-20T00:00:00Z"}
-    if not (folder / "bin" / "pytest").exists():
+    if not (folder / "bin" / "ansible-builder").exists():
         subprocess.run([uv, "venv", "--quiet", "--clear", "--python", python, str(folder)], check=True, env=environment)
         wanted = [OLDEST if request.param == "oldest" else NEWEST, *dev]
         command = [uv, "pip", "install", "--quiet", "--python", str(folder), *wanted]

@@ -358,7 +358,7 @@ def test_e3_one_of_two_paths_answers_500(app: Application) -> None:
         "- GET /version returned 500.",
         LAST_WORDS,
     ]
-    (event,) = failed.failures()
+    event, _verdict = failed.failures()
     assert event.result["log"] == lines
     assert event.result["msg"].splitlines()[:3] == lines[2:]
     for line in lines:
@@ -449,9 +449,12 @@ def test_connection_lost_between_building_and_switching(app: Application) -> Non
         lost = app.deploy(hook, during=lose)
         assert lost.rc != 0
         assert [event.status for event in lost.of("uv_sync")] == ["ok"]
-        assert [(event.status, event.action) for event in lost.failures()] == [
-            ("unreachable", "pyfleet.runtime.release")
-        ]
+        # it is asked to go back, too, because nobody knows what it does
+        switch, back, verdict = lost.failures()
+        assert back.result["lost"]
+        assert (switch.status, switch.action, switch.result["lost"]) == ("failed", "pyfleet.runtime.release", True)
+        assert verdict.action == "pyfleet.runtime.rollout"
+        assert "by itself" in lost.message()
         wait(lambda: app.host.run("true", check=False).rc == 0)
         (release,) = {str(event.result["release"]) for event in lost.of("plan")}
         assert app.state()["releases"][release]["result"] == "building"
@@ -488,4 +491,5 @@ def test_e6_controller_killed_during_the_switch(app: Application, healthy: bool)
     again = app.deploy(env if healthy else {}, variables=options).succeeded()
     assert app.version() == new
     assert len(app.units()) == 1
-    assert (again.of("plan")[0].result["action"] == "none") == healthy
+    # the lease that was never ended makes the host worth a visit, even if it serves the wanted release already
+    assert (again.of("plan")[0].result["action"] == "restart") == healthy
