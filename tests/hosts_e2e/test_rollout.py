@@ -202,7 +202,7 @@ def test_a_rollback_takes_all_hosts_to_one_release_or_none(shop: Application) ->
     assert "different previous releases" in refused.message()
     assert "app_release" in refused.message()
     unknown = shop.play("rollback", variables={"app_release": "f" * 12}).failed()
-    assert "no such release" in unknown.message()
+    assert "There is no release ffffffffffff" in unknown.message()
     shop.play("rollback", variables={"app_release": new}).succeeded()
     assert versions(shop) == dict.fromkeys(HOSTS, version)
     assert shop.play("rollback", variables={"app_release": new}).succeeded().changed == 0
