@@ -269,7 +269,7 @@ def test_d8_failing_run_failed_hook_leaves_the_reason(shared: Application) -> No
     env = {"BEHAVIOUR": "exit", "CC_RUN_FAILED_HOOK": "echo words of the hook; exit 6"}
     failed = shared.deploy(env, variables={"app_health_deadline": 5}).failed()
     assert failed.message().startswith("Your application is not listening on ")
-    (event,) = failed.failures()
+    event, _verdict = failed.failures()
     assert "words of the hook" in event.result["log"]
 
 
