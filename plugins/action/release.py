@@ -66,8 +66,6 @@ class ActionModule(RenderingAction):
         why = rolling.skips(state)
         if why:
             return {**result, "changed": False, "skipped": True, "skip_reason": why}
-        if state == "finished" and rolling.failed:  # what a failed rollout left is for people to look at
-            arguments["state"] = "let_go"
         if rolling.active:
             arguments["lease"] = rolling.lease(state)
             arguments.setdefault("release", rolling.entry.get("release"))

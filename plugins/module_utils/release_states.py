@@ -331,14 +331,14 @@ class Releases:
             pruned, cache = self.pruned(), self._bounded_cache()
             return {**pruned, "changed": pruned["changed"] or bool(cache and cache["uv_cache"]["changed"]), **cache}
         self.guard.leases.end(request.run)
-        removed, cache = self._tidied(), self._bounded_cache()
+        removed, cache = self._tidied(request.started), self._bounded_cache()
         return {"changed": bool(removed) or bool(cache and cache["uv_cache"]["changed"]), "removed": removed, **cache}
 
-    def _tidied(self) -> list[str]:
+    def _tidied(self, failed_since: float = 0.0) -> list[str]:
         """What ends every run on a host; returns the releases that went. What cannot be removed changes nothing for users."""
         self.guard.leave()
         try:
-            removed: list[str] = self.pruned()["removed"]
+            removed: list[str] = self.pruned(failed_since)["removed"]
         except OSError as error:
             self.module.warn(f"Releases that nobody needs any more cannot be removed: {error}")
             return []
@@ -364,8 +364,8 @@ class Releases:
             self.module.warn(report.note)
         return {"uv_cache": report.to_dict()}
 
-    def pruned(self) -> dict[str, Any]:
-        """Removes releases beyond `keep`."""
+    def pruned(self, failed_since: float = 0.0) -> dict[str, Any]:
+        """Removes releases beyond `keep`. What failed since `failed_since` (seconds since the epoch) stays, for people to look at."""
         state = State.load(self.layout.state_file)
         front = Front(self.layout)
         lease = self.guard.leases.read()
@@ -374,6 +374,12 @@ class Releases:
         protected = [self.layout.linked("current"), self.layout.linked("previous"), *running]
         if lease is not None:  # a run, be it one that broke off, may have to go back to it
             protected += [lease.before, lease.before_previous, lease.target]
+        if failed_since:
+            protected += [
+                name
+                for name, facts in state.releases.items()
+                if facts.get("result") == FAILED and float(facts.get("failed_at") or 0) >= failed_since
+            ]
         names = prunable(state, keep=self.module.params["keep"], protected=protected)
         if not self.check:
             for name in names:

@@ -20,7 +20,6 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action.normal import ActionModule as NormalAction
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils.rollout import (
-    BROKEN,
     FAILED,
     LOST,
     ROLLBACK_FAILED,
@@ -114,11 +113,6 @@ class Rolling:
     def solo(self) -> bool:
         """Whether this is the only host: then no step has to wait for others, and calls can be saved."""
         return len(self.run.get("hosts", [])) == 1
-
-    @property
-    def failed(self) -> bool:
-        """Whether the rollout failed, on this host or as a whole."""
-        return bool(self.run.get("stopped")) or self.entry.get("outcome") in BROKEN
 
     def skips(self, state: str) -> str:
         """Why the module `release` has nothing to do here in this state; empty when it has."""

@@ -256,12 +256,23 @@ def test_finished_ends_the_lease_and_removes_what_nobody_needs(fleet: Fleet) -> 
     assert fleet.call("finished", lease={}) == {"changed": False, "removed": []}
 
 
+def test_finished_leaves_what_failed_in_this_run_for_people_to_look_at(fleet: Fleet) -> None:
+    fleet.world.prepare(OLDEST)
+    fleet.mark(old="good", new="failed", oldest="failed")
+    state = fleet.state()
+    state.mark(NEW, failed_at=2000.0)
+    state.mark(OLDEST, failed_at=1000.0)
+    state.save(fleet.layout.state_file)
+    assert fleet.call("finished", lease={"started": 1500.0})["removed"] == [OLDEST]
+    assert fleet.call("finished", lease={"started": 2500.0})["removed"] == [NEW]
+
+
 def test_finished_ends_the_lease_even_when_nothing_can_be_removed(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fleet.call("leased", lease={})
 
-    def fail(states: Releases) -> Any:
+    def fail(states: Releases, failed_since: float) -> Any:
         raise OSError("the disk is gone")
 
     monkeypatch.setattr(Releases, "pruned", fail)
