@@ -203,6 +203,7 @@ class Leases:
         """
         request = replace(request, started=request.started or self.now())
         deadline = self.now() + request.wait
+        met: Lease | None = None
         while True:
             with self._locked():
                 lease = self.read()
@@ -210,7 +211,8 @@ class Leases:
                 blocked = self.in_the_way(request)
                 working = foreign is not None and blocked is None and self.busy()
                 if blocked is None and not working:
-                    return self._take(request, lease), self._taken_words(foreign, request)
+                    return self._take(request, lease, met), self._taken_words(foreign, request)
+            met = blocked or met
             patient = blocked is None or not blocked.older_than(request.run, request.started)
             if not patient or self.now() >= deadline:
                 if blocked is not None:
@@ -223,13 +225,14 @@ class Leases:
                 )
             self.sleep(POLL_SECONDS)
 
-    def _take(self, request: Request, lease: Lease | None) -> Lease:
+    def _take(self, request: Request, lease: Lease | None, met: Lease | None = None) -> Lease:
         """Writes our lease; the caller holds the lock and knows that nobody is in the way."""
         current, previous = self.layout.linked("current") or "", self.layout.linked("previous") or ""
         expected = request.expect_current
         if expected is not None and expected != current:
+            faster = f"Another run held {self.layout.name} on this host meanwhile: {met.words()}.\n" if met else ""
             raise LeaseError(
-                f"Another release of {self.layout.name} serves now than when the plan was made.\n"
+                f"{faster}Another release of {self.layout.name} serves now than when the plan was made.\n"
                 f"Value: {current or 'none'} instead of {expected or 'none'}\n"
                 "Rule: a plan is carried out on the host that it was made for.\n"
                 "Next step: run again; the plan is then made anew."

@@ -345,8 +345,10 @@ def test_of_two_runs_that_start_together_one_wins_and_the_other_changes_nothing(
             won.append("ab"[winner])
             assert app.versions() == [versions[winner]] * 2
             assert loser.changed == 0
-            assert "Another run holds shop on this host" in loser.message()
-            assert "app_lease_takeover=" in loser.message()
+            # The loser waits for a younger run, which may even have ended before its patience does.
+            held = "Another run holds shop on this host" in loser.message()
+            assert held or "Another run held shop on this host meanwhile" in loser.message(), loser.message()
+            assert "app_lease_takeover=" in loser.message() or not held
             app.drained()
             assert app.leftovers() == {}
             known = [json.loads(app.bed.host(name).read("/srv/pyfleet/shop/state.json"))["releases"] for name in HOSTS]
