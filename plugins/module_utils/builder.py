@@ -145,15 +145,7 @@ class Builder:
                 self.predict(error.reason, "uv is on this host")
             raise
         done = self.run([executable, "--version"], environment, account, directory="/", parsed=True, listed=False)
-        version = uv.parse_version_output(done.stdout)
-        if not done.ok or version is None:
-            raise uv.UvError(
-                "uv_broken",
-                f"{executable} does not run on this host.",
-                words=done.stderr or done.stdout,
-                rule="uv is a program for this host's architecture and system library",
-                next_step="Install uv with the role uv, or set `executable` to one that runs here.",
-            )
+        version = uv.working_version(executable, ok=done.ok, stdout=done.stdout, stderr=done.stderr)
         self.result["uv_version"] = version
         uv.require_version(version, executable=executable)
         return executable

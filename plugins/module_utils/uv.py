@@ -114,6 +114,24 @@ def parse_version_output(text: str) -> str | None:
     return match.group(1) if match else None
 
 
+def working_version(executable: str, *, ok: bool, stdout: str, stderr: str) -> str:
+    """Returns the version of a uv that runs, from what `uv --version` said; whether it is new enough is another question.
+
+    Raises:
+        UvError: it does not run on this host.
+    """
+    version = parse_version_output(stdout)
+    if not ok or version is None:
+        raise UvError(
+            "uv_broken",
+            f"{executable} does not run on this host.",
+            words=stderr or stdout,
+            rule="uv is a program for this host's architecture and system library",
+            next_step="Install uv with the role uv, or set `executable` to one that runs here.",
+        )
+    return version
+
+
 def require_version(version: str, minimum: str = MINIMUM_VERSION, executable: str = DEFAULT_EXECUTABLE) -> None:
     """Raises UvError when `version` is older than `minimum`."""
     if not is_older(version, minimum):

@@ -58,15 +58,7 @@ class Runner:
         path = self.environment["PATH"] + ":" + os.environ.get("PATH", "")
         self.executable = uv.find_executable(self.module.params["executable"], path)
         done = self.run("--version", listed=False)
-        version = uv.parse_version_output(done.stdout)
-        if not done.ok or version is None:
-            raise uv.UvError(
-                "uv_broken",
-                f"{self.executable} does not run on this host.",
-                words=done.stderr or done.stdout,
-                rule="uv is a program for this host's architecture and system library",
-                next_step="Install uv with the role uv, or set `executable` to one that runs here.",
-            )
+        version = uv.working_version(self.executable, ok=done.ok, stdout=done.stdout, stderr=done.stderr)
         self.result["uv_version"] = version
         uv.require_version(version, executable=self.executable)
         if self.check:
