@@ -316,10 +316,16 @@ class Bed:
         return Played(process.returncode, stdout, stderr, seconds, results, stats)
 
 
+def run_name() -> str:
+    """The name of this process's run of hosts: with several processes (pytest -n 2) each but the first has hosts of its own."""
+    name, worker = os.environ.get("PYFLEET_TESTBED_RUN", "test"), os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    return name if worker == "gw0" else f"{name}-{worker}"
+
+
 @pytest.fixture(scope="session")
 def bed() -> Iterator[Bed]:
     """The shared hosts; they stay when the session ends."""
-    shared = Bed(os.environ.get("PYFLEET_TESTBED_RUN", "test"))
+    shared = Bed(run_name())
     shared.up(**STANDARD_HOSTS)
     yield shared
     shared.uncut()

@@ -26,7 +26,7 @@ import pytest
 
 from ansible_collections.pyfleet.runtime.tests.hosts.hosts import Run
 from ansible_collections.pyfleet.runtime.tests.hosts.machine import CHECKOUT
-from ansible_collections.pyfleet.runtime.tests.testbed import Bed, Played
+from ansible_collections.pyfleet.runtime.tests.testbed import Bed, Played, run_name
 
 from .conftest import TINY, Application
 from .load import Load
@@ -98,7 +98,7 @@ class Fleet(Application):
 @pytest.fixture(scope="module")
 def fleet(locked_apps: Callable[[str], pathlib.Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Hosts of this file's own, provisioned in one run, with the first version on all of them."""
-    bed = Bed(f"{os.environ.get('PYFLEET_TESTBED_RUN', 'test')}-load")
+    bed = Bed(f"{run_name()}-load")
     try:
         bed.up(**dict.fromkeys([BALANCER, *WEB], "bookworm"))
         source = tmp_path_factory.mktemp("load") / "shop"
