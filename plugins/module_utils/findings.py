@@ -15,6 +15,9 @@ from dataclasses import dataclass
 
 SECRET = "(secret)"  # noqa: S105
 _VALUE_LIMIT = 200
+#: So many findings of one kind are told whole; the value of so many more stands in one line. A source may hold a thousand bad links.
+_WHOLE = 10
+_IN_A_LINE = 20
 
 
 @dataclass(frozen=True)
@@ -100,14 +103,23 @@ def visible(value: object) -> str:
 
 
 def render_findings(findings: Iterable[Finding]) -> str:
-    """All errors as one text for a person; an empty text when there is none."""
+    """All errors as one text for a person, many of one kind in short; an empty text when there is none."""
     items: list[Finding] = list(findings)
     if not items:
         return ""
+    kinds: dict[str, list[Finding]] = {}
+    for item in items:
+        kinds.setdefault(item.code, []).append(item)
     count = "1 problem" if len(items) == 1 else f"{len(items)} problems"
     parts = [f"{count}, nothing was changed:"]
-    for number, item in enumerate(items, 1):
+    numbered = [item for item in items if item in kinds[item.code][:_WHOLE]]
+    for number, item in enumerate(numbered, 1):
         parts.append(f"{number}. " + item.render().replace("\n", "\n   "))
+    for same in kinds.values():
+        more = same[_WHOLE:]
+        if more:
+            values = [item.value or item.variable for item in more[:_IN_A_LINE]] + ["…"] * (len(more) > _IN_A_LINE)
+            parts.append(f"And {len(more)} more like this: {same[0].message}\n   " + "\n   ".join(values))
     return "\n\n".join(parts)
 
 

@@ -528,6 +528,17 @@ def test_all_errors_at_once(plan: Plan) -> None:
         assert text.count(label) == len(found)
 
 
+def test_many_errors_of_one_kind_are_told_in_short() -> None:
+    links = [findings.finding("source_link", variable="app_source", value=f"link{number}") for number in range(40)]
+    other = findings.finding("app_name_invalid", variable="app_name", value="X", suggestion="x")
+    lines = findings.render_findings([*links, other]).splitlines()
+    assert lines[0] == "41 problems, nothing was changed:"
+    assert sum("Next step:" in line for line in lines) == 11, "ten links, and the name that comes after all of them"
+    assert "     Value:     X" in lines
+    assert any(line.startswith("And 30 more like this: A symbolic link leads out of the source") for line in lines)
+    assert [line.strip() for line in lines[-21:]] == [*(f"link{number}" for number in range(10, 30)), "…"]
+
+
 # -- secrets and the catalogue -----------------------------------------------------------------------------------------------
 
 
