@@ -13,6 +13,7 @@ PYTHON := .venv/bin/python
 TESTBED := tests/hosts/hosts.py
 RUN ?= test
 HOSTS ?= 50
+LANES ?= 2
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.work/collections
@@ -66,8 +67,8 @@ docs: setup ## the generated pages of docs/
 	@$(PYTHON) tests/tools/docs.py
 
 .PHONY: test-hosts
-test-hosts: setup ## tests on real hosts; RUN=name, KEEP=1 leaves the hosts for the next time
-	@RUN=$(RUN) KEEP=$(KEEP) tests/run_host_tests.sh
+test-hosts: setup ## tests on real hosts, two files at a time; RUN=name, LANES=1, KEEP=1 leaves the hosts for the next time
+	@RUN=$(RUN) KEEP=$(KEEP) LANES=$(LANES) tests/run_host_tests.sh
 
 .PHONY: test-fleet
 test-fleet: setup ## rollouts to a large fleet, timed, and how their cost grows; HOSTS=50

@@ -11,7 +11,7 @@
     hosts.py reset --run NAME web1 …         a virgin host again, same address
     hosts.py cut / uncut --run NAME web1 …   without / with a way to anything outside its own network
     hosts.py list
-    hosts.py down --run NAME
+    hosts.py down --run NAME                 and the runs that are named after it, NAME-…
 
 A run lives in .work/hosts/NAME/ of this checkout: inventory/hosts.yml, ansible.cfg, keys. Runs of several checkouts
 stand side by side on one machine, because container names, network and addresses carry a key of checkout and run.
@@ -437,7 +437,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     commands.add_parser("list", help="show the hosts of this checkout")
     for name, text in (
         ("up", "make or start hosts"),
-        ("down", "remove a run"),
+        ("down", "remove a run and those named after it"),
         ("ssh", "a shell or a command on a host"),
         ("reset", "virgin hosts again"),
         ("cut", "cut hosts off from everything outside"),
@@ -506,7 +506,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = words[0] if len(words) == 1 else shlex.join(words) if words else None
         return subprocess.run(bed.ssh_command(host, command), check=False).returncode
     elif options.command == "down":
-        bed.down()
+        for one in (bed, *(other for other in runs() if other.name.startswith(f"{bed.name}-"))):
+            one.down()
     else:
         {"reset": bed.reset, "cut": bed.cut, "uncut": bed.uncut}[options.command](options.hosts)
     return 0

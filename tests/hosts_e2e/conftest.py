@@ -243,6 +243,14 @@ def app(make_app: Maker) -> Application:
     return make_app()
 
 
+#: Files that take minutes, the longest first: what begins late must not be what everybody waits for in the end.
+LONG = (
+    "interruption",
+    "legacy_settings",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The bed's own tests make hosts virgin again: they come first, before anything is provisioned."""
-    items.sort(key=lambda item: item.path.name != "test_testbed.py")
+    places = {f"test_{name}.py": place for place, name in enumerate(("testbed", *LONG))}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))

@@ -14,6 +14,7 @@ from .chains import CHAINS
 from .conftest import FIXTURES, Application, Maker
 from .load import Load
 
+pytestmark = pytest.mark.alone
 DEPLOYMENTS = 5
 
 

@@ -17,6 +17,7 @@ from .conftest import Application, Maker
 from .load import Load
 from .test_failures import SOON
 
+pytestmark = pytest.mark.alone
 DEPLOYMENTS = 10
 #: For Daphne and Uvicorn, where a figure is all there is.
 FEW = 3

@@ -31,6 +31,7 @@ from ansible_collections.pyfleet.runtime.tests.testbed import Bed, Played, run_n
 from .conftest import TINY, Application
 from .load import Load
 
+pytestmark = pytest.mark.alone
 EXAMPLE = CHECKOUT / "docs" / "examples" / "load-balancer"
 WEB = [f"web{number}" for number in range(1, 11)]
 BALANCER = "lb1"

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.pyfleet.runtime.tests.hosts_e2e.conftest import Application, Maker
 from ansible_collections.pyfleet.runtime.tests.hosts_e2e.load import Load, parse
 
+pytestmark = pytest.mark.alone
 DEPLOYMENTS = 10
 
 
