@@ -217,8 +217,17 @@ def making(on: Bed, sources: Callable[[str], pathlib.Path], folder: pathlib.Path
         return application
 
     yield make
-    for application in made:
-        application.play("remove", variables={"app_remove_home": True}, limit=application.deployed_on).succeeded()
+    variables = {"app_remove_home": True}
+    removed = [
+        (application, application.play("remove", variables=variables, limit=application.deployed_on))
+        for application in made
+    ]
+    for application, played in removed:
+        if played.rc != 0:  # the tests that follow get hosts that are as they should be
+            on.reset(*application.deployed_on.replace(",", ":").split(":"))
+            on.play("playbooks/provision.yml").succeeded()
+    for _application, played in removed:
+        played.succeeded()
 
 
 @pytest.fixture
@@ -254,3 +263,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The bed's own tests make hosts virgin again: they come first, before anything is provisioned."""
     places = {f"test_{name}.py": place for place, name in enumerate(("testbed", *LONG))}
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
+class Early:
+    """Tells a failure when it happens and not only in the end, which a run that takes too long never reaches."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._plugins = config.pluginmanager
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Called for each phase of each test, by the process that prints."""
+        terminal = self._plugins.get_plugin("terminalreporter")
+        if report.failed and terminal:
+            terminal.write_line(f"\n{report.nodeid}, {report.when}:\n{report.longreprtext[-6000:]}\n")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where pytest runs several processes, the others have nobody to tell."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Early(config))
