@@ -310,6 +310,68 @@ CATALOGUE: dict[str, Entry] = {
         "the ports of an application are free before its first deployment",
         "Stop {process}, or set {variable} to a free port (ss -ltnp shows what listens).",
     ),
+    # -- environments that other platforms exported ------------------------------------------------------------------------
+    "export_unreadable": _error(
+        "input",
+        "The exported environment {file} cannot be read: {why}.",
+        "a relative path starts from the folder in which ansible-playbook was started; a file of ansible-vault needs its password",
+        "Correct the path, or write an absolute one, for example below inventory_dir.",
+    ),
+    "export_not_text": _error(
+        "D6",
+        "Line {line} of {file} is not valid UTF-8 text.",
+        "values hold any characters of Unicode, and an exported environment is a file in UTF-8",
+        "Export again, without an editor or a shell that converts text in between.",
+    ),
+    "export_empty": _error(
+        "input",
+        "{file} is empty.",
+        "the export of an application without variables has a line all the same; a command that failed leaves an empty file",
+        "Export again, and look at what the command says.",
+    ),
+    "export_line": _error(
+        "D6",
+        "Line {line} of {file} cannot be read: {why}.",
+        "values arrive byte for byte, so what does not look as the platform writes it is refused",
+        "Correct the line, or export again as JSON, with: {command}",
+    ),
+    "export_ambiguous": _error(
+        "D6",
+        "Line {line} of {file} can be read in two ways: it is not certain where the value of {variable} ends.",
+        "values arrive byte for byte, and a backslash at the end of a value looks like one that escapes a quote",
+        "Export again as JSON, which has one reading only, with: {command}",
+    ),
+    "export_json": _error(
+        "input",
+        "{file} is not JSON: {why}.",
+        "an exported environment is JSON as a whole, or the text of `clever env`",
+        "Export again, or name the right format.",
+    ),
+    "export_shape": _error(
+        "input",
+        "In {file}, {place} is not {expected}.",
+        "JSON of an environment is what `clever env --format json` writes, an array of objects with name and value, or one object "
+        "of names and values",
+        "Correct it, or export again.",
+    ),
+    "export_name": _error(
+        "D6",
+        "The name of a variable is malformed, in {file}, {place}.",
+        "names match [A-Za-z_][A-Za-z0-9_]*",
+        "Rename it{suggestion}, or leave it out with the option drop.",
+    ),
+    "export_twice": _error(
+        "input",
+        "{variable} stands twice in {file}: {first}, and {second}.",
+        "a variable has one value; the application's own counts before that of an add-on",
+        "Leave one of them, or name it in the option drop and set it in app_env.",
+    ),
+    "export_value": _error(
+        "D6",
+        "In {file}, {place}: {why}",
+        "values hold any character that a process can receive",
+        "{how}",
+    ),
     # -- environment ---------------------------------------------------------------------------------------------------------
     "env_name_invalid": _error(
         "D6",
