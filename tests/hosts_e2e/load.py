@@ -17,6 +17,10 @@ from typing import Self
 #: wrk ends by itself after this time, in seconds, should a test forget it.
 LIMIT = 900
 NEW_CONNECTIONS = 'wrk.headers["Connection"] = "close"\n'
+#: Connections that stay, and those that are opened anew for each request.
+KEPT, NEW = 12, 4
+#: Milliseconds that leave a machine of two cores time for Ansible, and still ask more than a thousand times per second.
+PACED = 10
 #: Between an answer and the next request of a connection, in milliseconds.
 PAUSE = "function delay() return {} end\n"
 
@@ -33,13 +37,14 @@ class Figures:
 class Load:
     """`with Load(url, directory) as load: ...`, then `load.figures`, one entry for each kind of connection.
 
-    Without a pause (in milliseconds) it asks as fast as it can, which leaves a small machine little for anything else.
+    Without a pause (in milliseconds) it asks as fast as it can, which leaves a small machine little for anything else: what happens
+    meanwhile takes several times as long.
     """
 
     def __init__(self, url: str, directory: pathlib.Path, pause: int = 0) -> None:
         common = ["wrk", "--threads", "1", "--duration", f"{LIMIT}s", "--timeout", "10s"]
         self._commands = {}
-        for name, connections, text in (("kept", 12, ""), ("new", 4, NEW_CONNECTIONS)):
+        for name, connections, text in (("kept", KEPT, ""), ("new", NEW, NEW_CONNECTIONS)):
             script = directory / f"{name}_connections.lua"
             script.write_text(text + (PAUSE.format(pause) if pause else ""))
             self._commands[name] = [*common, "--connections", str(connections), "--script", str(script), url]

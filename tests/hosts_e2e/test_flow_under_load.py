@@ -12,7 +12,7 @@ import pytest
 from . import chains
 from .chains import CHAINS
 from .conftest import FIXTURES, Application, Maker
-from .load import Load
+from .load import KEPT, PACED, Load
 
 pytestmark = pytest.mark.alone
 DEPLOYMENTS = 5
@@ -31,7 +31,7 @@ def busy(make_app: Maker) -> Application:
 
 @pytest.mark.rule("D2", "F8", "F9")
 def test_d2_five_deployments_behind_two_hops_lose_no_request(busy: Application, tmp_path: pathlib.Path) -> None:
-    with Load(busy.host.url(busy.port, "/health"), tmp_path) as load:
+    with Load(busy.host.url(busy.port, "/health"), tmp_path, PACED) as load:
         for number in range(DEPLOYMENTS):
             busy.change(f"2.{number}")
             busy.deploy().succeeded()
@@ -42,8 +42,11 @@ def test_d2_five_deployments_behind_two_hops_lose_no_request(busy: Application, 
 
 @pytest.mark.rule("D2", "F3", "F7")
 def test_f3_changes_of_the_chain_under_load(busy: Application, tmp_path: pathlib.Path) -> None:
-    with Load(busy.host.url(busy.port, "/health"), tmp_path) as load:
-        for name in ("two reversed", "disable", "two"):
+    changes = ("two reversed", "disable", "two")
+    with Load(busy.host.url(busy.port, "/health"), tmp_path, PACED) as load:
+        for name in changes:
             busy.deploy(CHAINS[name][0]).succeeded()
     print(f"\nthree changes of the chain: {load.requests} requests, {load.failed} failed")
-    assert load.failed <= load.requests // 1000, load.figures
+    assert load.requests > 1_000
+    # A Varnish that has drained is killed, with the connections that its clients kept to it; nothing else is lost.
+    assert load.failed <= len(changes) * KEPT, load.figures

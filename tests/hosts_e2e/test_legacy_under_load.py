@@ -14,15 +14,15 @@ import pytest
 
 from . import legacy
 from .conftest import Application, Maker
-from .load import Load
+from .load import KEPT, NEW, PACED, Load
 from .test_failures import SOON
 
 pytestmark = pytest.mark.alone
 DEPLOYMENTS = 10
 #: For Daphne and Uvicorn, where a figure is all there is.
 FEW = 3
-#: Connections of the load, and so what a restart can cut at most.
-IN_FLIGHT = 16
+#: What a restart can cut at most: a request on each connection.
+IN_FLIGHT = KEPT + NEW
 FIXTURE = {"uwsgi": "legacy-flask", "gunicorn": "legacy-flask", "daphne": "legacy-asgi", "uvicorn": "legacy-asgi"}
 
 
@@ -37,7 +37,7 @@ def started(make_app: Maker, backend: str) -> Application:
 
 def deployed(app: Application, times: int, folder: pathlib.Path) -> Load:
     """Deployments of new code while requests come in."""
-    with Load(app.host.url(app.port, "/health"), folder) as load:
+    with Load(app.host.url(app.port, "/health"), folder, PACED) as load:
         for number in range(times):
             app.change(f"2.{number}")
             assert legacy.installed(app.deploy().succeeded()) == []
@@ -62,14 +62,14 @@ def test_g_ten_deployments_a_restart_other_settings_a_failure_and_a_rollback_los
     assert load.failed == 0, load.figures
 
     unit = f"app-busy@{legacy.release(app)}.service"
-    with Load(app.host.url(app.port, "/health"), tmp_path) as load:
+    with Load(app.host.url(app.port, "/health"), tmp_path, PACED) as load:
         for _number in range(3):
             app.host(f"systemctl restart {unit}")
             time.sleep(1.5)
     told(f"{backend}: 3 restarts of the backend's unit", load)
     assert load.failed == 0, load.figures
 
-    with Load(app.host.url(app.port, "/health"), tmp_path) as load:
+    with Load(app.host.url(app.port, "/health"), tmp_path, PACED) as load:
         for timeout in ("101", "102"):
             key = legacy.front(app)
             app.env["NGINX_READ_TIMEOUT"] = timeout
@@ -91,7 +91,7 @@ def test_g_deployments_and_a_restart_with_an_asgi_server(make_app: Maker, tmp_pa
     assert load.requests > 1_000
     assert load.failed <= load.requests // 1000, load.figures
     unit = f"app-busy@{legacy.release(app)}.service"
-    with Load(app.host.url(app.port, "/health"), tmp_path) as load:
+    with Load(app.host.url(app.port, "/health"), tmp_path, PACED) as load:
         for _number in range(3):
             app.host(f"systemctl restart {unit}")
             time.sleep(1.5)
