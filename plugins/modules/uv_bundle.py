@@ -360,8 +360,9 @@ class Archive:
         keep_hidden(module, ("index_credentials",), self.runner.secrets)
         self.result = self.runner.result
         self.result.update(dest=self.options["dest"])
-        self.project = Path(self.options["project"])
-        self.dest = Path(self.options["dest"])
+        # uv runs elsewhere: relative to where the module does.
+        self.project = Path.cwd() / self.options["project"]
+        self.dest = Path.cwd() / self.options["dest"]
         self.kind: str = self.options["kind"]
         self.python: str = self.options["python_version"]
         self.platform = bundle.platform(self.options["architecture"], self.options["manylinux"])
@@ -714,7 +715,7 @@ def exact(size: int) -> str:
 
 def main() -> None:
     """Entry point."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, add_file_common_args=True)
+    module = AnsibleModule(argument_spec=dict(ARGUMENTS), supports_check_mode=True, add_file_common_args=True)
     archive = Archive(module)
     try:
         archive.execute()

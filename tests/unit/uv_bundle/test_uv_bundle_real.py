@@ -13,6 +13,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,17 @@ def test_function_holds_packages_and_code_and_no_development_group(site: Site) -
     assert again["sha256"] == result["sha256"]
     assert again["diff"]["before"] == again["diff"]["after"] != ""
     assert again["msg"].endswith("nothing to do")
-    assert not list(Path("/tmp").glob("uv-bundle-*/site/toya"))
+
+
+def test_temporary_files_go_whatever_happens(
+    site: Site, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    site.both()
+    site.both(max_unzipped_size="1")
+    site.both(include=["nothing"])
+    assert list(folder.iterdir()) == []
 
 
 def test_unpacked_archive_works_in_an_empty_place(site: Site, tmp_path: Path) -> None:
@@ -236,6 +247,12 @@ def test_only_different_bytes_replace_the_archive(site: Site) -> None:
     result = site.both()
     assert result["changed"] is True
     assert result["diff"]["before"] == ""
+
+
+def test_relative_paths_start_where_the_module_runs(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(site.folder)
+    assert site.made(project="shop", dest="package.zip")["changed"] is True
+    assert site.made()["changed"] is False
 
 
 def test_mode_of_the_archive(site: Site) -> None:
