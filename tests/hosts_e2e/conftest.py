@@ -254,9 +254,9 @@ def app(make_app: Maker) -> Application:
 
 #: Files that take minutes, the longest first: what begins late must not be what everybody waits for in the end.
 LONG = (
-    "interruption",
-    "legacy_settings",
-)
+    "interruption", "rollout", "legacy_frameworks", "legacy_life", "ship", "deploy", "core_versions", "failures", "flow_life",
+    "python_versions", "legacy_failures", "flow_services", "awx_runner", "reboot", "moving_in", "workers_and_hooks",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
