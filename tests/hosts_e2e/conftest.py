@@ -252,17 +252,9 @@ def app(make_app: Maker) -> Application:
     return make_app()
 
 
-#: Files that take minutes, the longest first: what begins late must not be what everybody waits for in the end.
-LONG = (
-    "interruption", "rollout", "legacy_frameworks", "legacy_life", "ship", "deploy", "core_versions", "failures", "flow_life",
-    "python_versions", "legacy_failures", "flow_services", "awx_runner", "reboot", "moving_in", "workers_and_hooks",
-)  # fmt: skip
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The bed's own tests make hosts virgin again: they come first, before anything is provisioned."""
-    places = {f"test_{name}.py": place for place, name in enumerate(("testbed", *LONG))}
-    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+    items.sort(key=lambda item: item.path.name != "test_testbed.py")
 
 
 class Early:
