@@ -19,7 +19,9 @@ LIMIT = 900
 NEW_CONNECTIONS = 'wrk.headers["Connection"] = "close"\n'
 #: Connections that stay, and those that are opened anew for each request.
 KEPT, NEW = 12, 4
-#: Milliseconds that leave a machine of two cores time for Ansible, and still ask more than a thousand times per second.
+#: Milliseconds that leave a machine of two cores time for Ansible, and still ask more than a thousand times per second. Not for what
+#: ends the connections that clients keep to a server: wrk does not look at a connection while it pauses, and sends its next request into
+#: one that has been closed meanwhile, where a client would open another.
 PACED = 10
 #: Between an answer and the next request of a connection, in milliseconds.
 PAUSE = "function delay() return {} end\n"

@@ -43,7 +43,7 @@ def test_d2_five_deployments_behind_two_hops_lose_no_request(busy: Application, 
 @pytest.mark.rule("D2", "F3", "F7")
 def test_f3_changes_of_the_chain_under_load(busy: Application, tmp_path: pathlib.Path) -> None:
     changes = ("two reversed", "disable", "two")
-    with Load(busy.host.url(busy.port, "/health"), tmp_path, PACED) as load:
+    with Load(busy.host.url(busy.port, "/health"), tmp_path) as load:
         for name in changes:
             busy.deploy(CHAINS[name][0]).succeeded()
     print(f"\nthree changes of the chain: {load.requests} requests, {load.failed} failed")

@@ -69,7 +69,9 @@ def test_g_ten_deployments_a_restart_other_settings_a_failure_and_a_rollback_los
     told(f"{backend}: 3 restarts of the backend's unit", load)
     assert load.failed == 0, load.figures
 
-    with Load(app.host.url(app.port, "/health"), tmp_path, PACED) as load:
+    with Load(
+        app.host.url(app.port, "/health"), tmp_path
+    ) as load:  # an Nginx ends, and with it the connections kept to it
         for timeout in ("101", "102"):
             key = legacy.front(app)
             app.env["NGINX_READ_TIMEOUT"] = timeout
