@@ -13,7 +13,7 @@ import pytest
 
 from . import legacy
 from .conftest import Maker
-from .load import Load
+from .load import PACED, Load
 
 
 @pytest.mark.rule("G", "D2")
@@ -31,7 +31,7 @@ def test_g_restarts_behind_systemd_s_socket_lose_no_request_and_leave_nginx_alon
         return [app.host(f"systemctl show -p ActiveEnterTimestampMonotonic --value {unit}") for unit in units]
 
     before = since()
-    with Load(app.host.url(app.port, "/health"), tmp_path) as load:
+    with Load(app.host.url(app.port, "/health"), tmp_path, PACED) as load:
         for _number in range(3):
             app.play("restart").succeeded()
     print(f"\n3 restarts: {load.requests} requests, {load.failed} failed")
