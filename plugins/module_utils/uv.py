@@ -581,6 +581,11 @@ def index_variable_stem(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9]", "_", name).upper()
 
 
+def normal_name(name: str) -> str:
+    """The normalised form of a package's name."""
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
 def credential_variables(credentials: Mapping[str, Any]) -> dict[str, str]:
     """Returns UV_INDEX_<NAME>_USERNAME and _PASSWORD for every index (H2). Raises UvError for anything else than two texts."""
     variables = {}

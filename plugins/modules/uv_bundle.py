@@ -322,11 +322,6 @@ class RefusalError(Exception):
         super().__init__(render_findings(self.findings))
 
 
-def normal(name: str) -> str:
-    """The normalised form of a package's name."""
-    return re.sub(r"[-_.]+", "-", name.strip()).lower()
-
-
 def in_uvs_words(made: Finding, words: str, done: process.Completed | None = None, **facts: str) -> uv.UvError:
     """A finding together with what a tool said about it."""
     rows = [("Command", done.command), ("Status", str(done.returncode))] if done else []
@@ -512,11 +507,11 @@ class Archive:
         if not bundle.runs_on(self.python, requires):
             raise RefusalError([finding("lambda_python_outside", "python_version", self.python, requires=requires)])
         self.folders = {source: (root / source.path).resolve() for source in bundle.sources(lock)}
-        named = normal(self.options["package"] or "")
+        named = uv.normal_name(self.options["package"] or "")
         wanted = [
             source
             for source, folder in self.folders.items()
-            if (normal(source.name) == named if named else folder == here)
+            if (uv.normal_name(source.name) == named if named else folder == here)
         ]
         if not wanted:
             members = ", ".join(sorted(source.name for source in self.folders)) or "none"
@@ -528,7 +523,7 @@ class Archive:
         names = set(re.findall(r'^name = "([^"]+)"', lock, re.MULTILINE))
         for option in ("without", "source_packages"):
             for name in self.options[option]:
-                if normal(name) not in names:
+                if uv.normal_name(name) not in names:
                     self.warn(finding("lambda_not_in_lock", option, name))
 
     def add_remote_packages(self) -> None:
@@ -545,8 +540,8 @@ class Archive:
         names = bundle.exported_names(self.pylock)
         if not names:
             return
-        from_source = {normal(name) for name in self.options["source_packages"]}
-        wheels_only = [name for name in names if normal(name) not in from_source] if from_source else [":all:"]
+        from_source = {uv.normal_name(name) for name in self.options["source_packages"]}
+        wheels_only = [name for name in names if uv.normal_name(name) not in from_source] if from_source else [":all:"]
         flags = [part for name in wheels_only for part in ("--only-binary", name)]
         self.install(*flags, "--preview-features", "pylock", "--requirements", str(path))
 

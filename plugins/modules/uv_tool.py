@@ -185,11 +185,6 @@ class Step(NamedTuple):
         return {"name": self.name, "action": self.action, "from": self.before, "to": self.after, "why": self.why}
 
 
-def normal(name: str) -> str:
-    """The normalised form of a package's name."""
-    return re.sub(r"[-_.]+", "-", name.strip()).lower()
-
-
 def requirement(text: str) -> str:
     """A requirement in one spelling, to compare two."""
     match = re.match(r"^\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(\[[^\]]*\])?\s*([^;]*)(.*)$", text)
@@ -197,7 +192,7 @@ def requirement(text: str) -> str:
         return text.strip()
     name, extras, specifiers, marker = match.groups()
     parts = sorted(re.sub(r"\s+", "", part) for part in specifiers.strip().strip("()").split(",") if part.strip())
-    return normal(name) + re.sub(r"\s+", "", extras or "") + ",".join(parts) + marker.strip()
+    return uv.normal_name(name) + re.sub(r"\s+", "", extras or "") + ",".join(parts) + marker.strip()
 
 
 def split_requirements(text: str) -> list[str]:
@@ -221,7 +216,7 @@ def parse_list(text: str) -> dict[str, Tool]:
         parts = {part["label"] or "python": part["value"] for part in PART.finditer(match["rest"])}
         words = {label: frozenset(split_requirements(parts.get(label, ""))) for label in ("extras", "with")}
         python = re.sub(r"^[A-Za-z]+\s+", "", parts.get("python", ""))
-        tools[normal(match["name"])] = Tool(match["version"], words["extras"], words["with"], python)
+        tools[uv.normal_name(match["name"])] = Tool(match["version"], words["extras"], words["with"], python)
     return tools
 
 
@@ -309,7 +304,7 @@ class Box:
             runner.result.update(reason=error.reason, msg="versions are known once uv is on this host")
         steps = []
         for entry in wanted:
-            step = decide(entry, installed.get(normal(entry["name"])))
+            step = decide(entry, installed.get(uv.normal_name(entry["name"])))
             if step.action == "remove" and not runner.check:
                 done = runner.run("tool", "uninstall", entry["name"])
                 runner.must(
@@ -322,7 +317,7 @@ class Box:
         after = dict(installed)
         if runner.check:
             for entry, step in zip(wanted, steps):
-                name = normal(step.name)
+                name = uv.normal_name(step.name)
                 if step.action == "remove":
                     after.pop(name, None)
                 elif step.action != "none":
@@ -333,11 +328,13 @@ class Box:
         elif runner.result["changed"]:
             after = self.installed()
         runner.result["tools"] = [
-            step._replace(after=after[normal(step.name)].version if normal(step.name) in after else None).to_dict()
+            step._replace(
+                after=after[uv.normal_name(step.name)].version if uv.normal_name(step.name) in after else None
+            ).to_dict()
             for step in steps
         ]
         if self.module._diff:
-            names = {normal(step.name) for step in steps}
+            names = {uv.normal_name(step.name) for step in steps}
             header = self.options["tool_dir"]
             runner.result["diff"] = {
                 "before": lines(installed, names),
