@@ -47,6 +47,7 @@ test: ## everything: lint, unit tests, rules, tests on real hosts
 	@$(MAKE) setup
 	@$(MAKE) lint
 	@$(MAKE) test-unit
+	@$(MAKE) test-slow
 	@$(MAKE) rules
 	@$(MAKE) test-hosts
 
@@ -55,8 +56,12 @@ lint: setup ## every static check
 	@tests/tools/lint.sh
 
 .PHONY: test-unit
-test-unit: setup ## unit tests, without hosts
-	@$(PYTHON) -m pytest -q -n auto tests/unit
+test-unit: setup ## unit tests, without hosts and without real builds; under a minute
+	@$(PYTHON) -m pytest -q -n auto -m 'not slow' tests/unit
+
+.PHONY: test-slow
+test-slow: setup ## the unit tests that build with a real uv
+	@$(PYTHON) -m pytest -q -n auto -m slow tests/unit
 
 .PHONY: rules
 rules: setup ## the contract's rules and the tests that prove each

@@ -26,6 +26,7 @@ from ansible_collections.pyfleet.runtime.tests.unit.uv.modules import run_module
 UV = shutil.which("uv", path=str(Path(sys.executable).parent) + ":" + os.environ.get("PATH", "")) or ""
 PYTHON = "/usr/bin/python3"
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not UV, reason="no uv in the development environment or on PATH"),
     pytest.mark.skipif(not Path(PYTHON).exists(), reason="no Python of the machine"),
 ]

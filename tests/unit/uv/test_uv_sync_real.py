@@ -21,7 +21,10 @@ from ansible_collections.pyfleet.runtime.tests.unit.uv import toys
 from ansible_collections.pyfleet.runtime.tests.unit.uv.modules import run_module
 
 UV = shutil.which("uv", path=str(Path(sys.executable).parent) + ":" + os.environ.get("PATH", "")) or ""
-pytestmark = pytest.mark.skipif(not UV, reason="no uv in the development environment or on PATH")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not UV, reason="no uv in the development environment or on PATH"),
+]
 SECRET = "hunter2-correct-horse"
 
 

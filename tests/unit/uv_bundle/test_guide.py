@@ -25,6 +25,7 @@ from ansible_collections.pyfleet.runtime.tests.unit.uv.modules import run_module
 from ansible_collections.pyfleet.runtime.tests.unit.uv_bundle.projects import UV
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.rule("H6"),
     pytest.mark.index,
     pytest.mark.skipif(not UV, reason="no uv in the development environment or on PATH"),

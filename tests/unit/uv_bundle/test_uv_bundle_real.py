@@ -28,6 +28,7 @@ from ansible_collections.pyfleet.runtime.tests.unit.uv_bundle import projects
 from ansible_collections.pyfleet.runtime.tests.unit.uv_bundle.projects import UV, Site, changes, commands, write
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.rule("H6"),
     pytest.mark.skipif(not UV, reason="no uv in the development environment or on PATH"),
 ]
