@@ -149,6 +149,7 @@ class Releases:
                 )
             payload = json.loads(self.module.params["payload"])
             uid, gid = self._user(str(payload["description"]["user"]))
+            self._end_builds(uid)
             self._stop_instance(self.release)
             files = ReleaseFiles(self.layout, self.release)
             files.make_folders(uid, gid)
@@ -183,6 +184,19 @@ class Releases:
 
             bytecode.carry(self.layout, Description(**description), process.find_account(str(description["user"])))
         return {"changed": True, "diff": self._diff(after={self.release: "prepared"})}
+
+    def _end_builds(self, uid: int) -> None:
+        """This run holds the lease, so a build that goes on is that of a run that broke off."""
+        from ansible_collections.pyfleet.runtime.plugins.module_utils import orphans
+
+        try:
+            if orphans.end_builds(uid, self.layout.name):
+                self.module.warn("A build of an earlier run, which broke off, was still going on here; it was ended.")
+        except TimeoutError as error:
+            self._fail(
+                f"A build of an earlier run, which broke off, cannot be ended: process {error}.\nRule: two builds never run in one "
+                "release at once.\nNext step: see what the process waits for (a disk, a network file system), then run again."
+            )
 
     def _user(self, name: str) -> tuple[int, int]:
         with contextlib.suppress(KeyError):
@@ -419,6 +433,8 @@ class Releases:
             systemd.stop(*units, timeout=120)
             # A server that ends with a status of its own would stay in the list of failed units for ever.
             systemd.reset_failed(*units)
+        with contextlib.suppress(KeyError):  # no such user any more
+            self._end_builds(pwd.getpwnam(user).pw_uid)
         Front(layout, systemd).remove_units()
         Flow(layout, systemd).remove_units()
         Redirect(layout.config).clear(layout.name)

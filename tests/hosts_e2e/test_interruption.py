@@ -284,6 +284,49 @@ def kill(process: subprocess.Popen[str], app: Pair, name: str) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+#: A build that waits as long as the file is there, and notes its beginning and its end.
+HOLD = "/srv/hold"
+BUILDS = "/srv/pyfleet/shop/home/builds"
+SLOW_BUILD = {
+    "CC_PRE_BUILD_HOOK": f"echo begin >> {BUILDS}; while [ -e {HOLD} ]; do sleep 0.1; done; echo end >> {BUILDS}"
+}
+
+
+def test_the_controller_dies_while_the_hosts_build_and_the_next_run_builds_alone(app: Pair) -> None:
+    (before,) = set(app.versions())
+    new = app.next()
+    for name in HOSTS:
+        app.bed.host(name)(f"rm -f {BUILDS}; touch {HOLD}")
+
+    def both_build(times: int) -> None:
+        for name in HOSTS:
+            app.bed.host(name).wait_until(f"[ $(grep -c begin {BUILDS}) = {times} ]")
+
+    def die(process: subprocess.Popen[str]) -> None:
+        both_build(1)
+        for pid in descendants(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def go_on(_process: subprocess.Popen[str]) -> None:
+        both_build(2)
+        for name in HOSTS:
+            app.bed.host(name)(f"rm -f {HOLD}")
+
+    with watching(app):
+        killed = app.deploy(SLOW_BUILD, during=die)
+        assert killed.rc == -signal.SIGKILL
+        assert app.versions() == [before, before]
+        again = app.deploy(SLOW_BUILD, during=go_on).succeeded()
+    assert "A build of an earlier run, which broke off, was still going on here" in " ".join(again.output.split())
+    assert app.versions() == [new, new]
+    for name in HOSTS:
+        # The build of the dead run never went on beside the other one, in the same directory.
+        assert app.bed.host(name).read(BUILDS).split() == ["begin", "begin", "end"]
+    app.drained()
+    assert app.leftovers() == {}
+
+
 # -- the connection, the host ----------------------------------------------------------------------------------------------------
 
 
