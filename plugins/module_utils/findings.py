@@ -503,6 +503,55 @@ CATALOGUE: dict[str, Entry] = {
         "arguments are visible in the process list, so no secret is ever passed as one",
         "Name the index in pyproject.toml and set UV_INDEX_<NAME>_USERNAME and UV_INDEX_<NAME>_PASSWORD.",
     ),
+    # -- H7: batches --------------------------------------------------------------------------------------------------------------
+    "batch_no_metadata": _error(
+        "H7",
+        "The script has no inline metadata.",
+        "a batch runs a script that names its Python and its packages itself, between `# /// script` and `# ///`",
+        "Add the block: uv init --script FILE, then uv add --script FILE PACKAGE.",
+    ),
+    "batch_file": _error(
+        "input",
+        "A file of the batch cannot be used: {why}.",
+        "script, lock and files are read on the controller; hosts get them side by side under their own names",
+        "Correct {variable}; relative paths start from the folder in which ansible-playbook was started.",
+    ),
+    "batch_inputs": _error(
+        "input",
+        "The inputs cannot be used: {why}.",
+        "inputs are a list of texts, a text with one per line, or such a file",
+        "Correct {variable}.",
+    ),
+    "batch_shards": _error(
+        "input",
+        "The inputs make {shards} shards.",
+        "a batch has {limit} shards at most, because its state is written at every step",
+        "Set batch_shard_size to {least} or more.",
+    ),
+    "batch_arguments": _error(
+        "input",
+        "The inputs of one shard are too long for arguments: {size} bytes.",
+        "Linux takes {limit} bytes of arguments beside the environment, and 131071 in one of them",
+        "Make batch_shard_size smaller, or set batch_input_mode: stdin and read one input per line.",
+    ),
+    "batch_results": _error(
+        "input",
+        "The folder of results cannot be used: {why}.",
+        "batch_results is a folder of this batch alone; nothing that is in it is overwritten",
+        "Set batch_results to another folder, or move what is there.",
+    ),
+    "batch_other": _error(
+        "H7",
+        "The folder of results holds another batch ({old}; this one is {new}).",
+        "a batch is its script, lock, files, inputs, arguments, shard size and environment; when one changes, results would mix",
+        "Set batch_restart: true (the earlier results keep a folder of their own), or batch_results to another folder.",
+    ),
+    "batch_running": _error(
+        "H7",
+        "Another run is at this batch: {holder}, run {run}.",
+        "one run at a time works through a batch",
+        "Wait for it to end. When it is known to be dead, run again with batch_takeover: {run}.",
+    ),
     # -- B7: build of legacy mode ---------------------------------------------------------------------------------------------
     "requirements_missing": _error(
         "B7",
