@@ -212,6 +212,10 @@ class Bed:
         """Virgin hosts again, at the same addresses (about 2 s)."""
         self._run.reset(names)
 
+    def kill(self, *names: str) -> None:
+        """No power: the hosts are gone in the middle of whatever they do, until `reset`."""
+        self._run.kill(names)
+
     def cut(self, *names: str) -> None:
         """No way for these to anything outside their own network, across reboots."""
         self._run.cut(names)

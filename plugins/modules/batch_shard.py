@@ -300,7 +300,9 @@ class Batch(Builder):
             )
         elif verdict.reason == "lock_stale":
             verdict = dataclasses.replace(
-                verdict, next_step=f"Run `uv lock --script {script.name}` and start the batch again."
+                verdict,
+                what=f"{script.name}.lock does not match {script.name}.",
+                next_step=f"Run `uv lock --script {script.name}` and start the batch again.",
             )
         raise uv.UvError(
             verdict.reason,

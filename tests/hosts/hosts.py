@@ -387,6 +387,11 @@ add element {TABLE} {chain} {{ {elements} }}
         for host in self.chosen(names):
             self._nft(f"delete element {TABLE} run_{self.key} {{ {self.address(host)} }}\n", check=False)
 
+    def kill(self, names: Sequence[str]) -> None:
+        """Take the hosts' power away; `reset` makes them anew."""
+        for host in self.chosen(names):
+            self.podman("kill", self.container(host))
+
     # -- down
 
     def down(self) -> None:
