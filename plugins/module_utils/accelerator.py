@@ -62,9 +62,16 @@ class Choice:
     backend: Mapping[str, str] = field(default_factory=dict)
     variant: tuple[str, ...] = ()
     accelerator: str = ""
+    groups: tuple[str, ...] = ()
     reason: str = ""
     ignored: tuple[tuple[str, str], ...] = ()
     findings: tuple[Finding, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan's form. `devices` says whether the application's sandbox shows it the GPU."""
+        devices = self.accelerator not in ("", CPU)
+        groups = list(self.groups) if devices else []
+        return {"name": self.accelerator, "reason": self.reason, "devices": devices, "groups": groups}
 
 
 def choose(
@@ -116,6 +123,7 @@ def choose(
         extras=tuple(chosen.values()),
         variant=tuple(sorted(chosen)),
         accelerator=chosen[normal(picked)] if picked else "",
+        groups=_groups(hardware),
         reason=reason if wanted else "",
         findings=tuple(findings),
         ignored=((BACKEND, "uv sync takes the index from uv.lock; extras choose it (app_accelerator)"),)
@@ -212,6 +220,10 @@ def _nothing_fits(hardware: Sequence[Mapping[str, Any]], known: Mapping[str, str
     return finding("accelerator_none", ACCELERATOR, AUTO, found=found(hardware), known=has)
 
 
+def _groups(hardware: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    return tuple(sorted({str(name) for each in hardware if each.get("ready") for name in each.get("groups") or []}))
+
+
 def _is_accelerator(name: str) -> bool:
     return name in (CPU, XPU) or bool(_CUDA.match(name) or _ROCM.match(name))
 
@@ -252,7 +264,8 @@ def _legacy(
         findings.append(finding("accelerator_backend", ACCELERATOR, wanted))
     if name != AUTO:
         given = {BACKEND: name}
-        return Choice((), given, (BACKEND, name), name, f"{BACKEND}={visible(name)}", ignored, tuple(findings))
+        reason = f"{BACKEND}={visible(name)}"
+        return Choice((), given, (BACKEND, name), name, _groups(hardware), reason, ignored, tuple(findings))
     findings += _without_driver(hardware)
     ready = [each for each in hardware if each.get("ready")]
     vendor, driver = (str(ready[0].get(key) or "") for key in ("vendor", "driver")) if ready else ("", "")
@@ -265,4 +278,6 @@ def _legacy(
         variant.append(vendor)
     picks = "uv picks the index" if given[BACKEND] == AUTO else f"{BACKEND}={given[BACKEND]}"
     reason = f"auto: {found(hardware)}: {picks}" if looked else "auto: decided on the host"
-    return Choice((), given, tuple(variant), given[BACKEND], reason, ignored, tuple(findings))
+    return Choice(
+        (), given, tuple(variant), given[BACKEND], _groups(hardware), reason, ignored, tuple(findings)
+    )

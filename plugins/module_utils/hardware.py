@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import grp
 import os
 import re
 from pathlib import Path
@@ -19,7 +21,8 @@ WITHIN_PROCESSOR = "0000:00:02.0"
 
 
 def accelerators(root: str = "/") -> list[dict[str, Any]]:
-    """One entry per vendor: `vendor`, `devices`, `driver` (NVIDIA: its version, else its name) and `ready`, whether that serves it.
+    """One entry per vendor: `vendor`, `devices`, `driver` (NVIDIA: its version, else its name), `ready`, whether that serves it, and
+    `groups`, whose members may open its device files.
 
     `root` holds `sys`, `proc` and `dev`. A container may show a driver and hide the PCI bus, so either will do for NVIDIA.
     """
@@ -52,8 +55,18 @@ def accelerators(root: str = "/") -> list[dict[str, Any]]:
             ]
             driver = serving[0] if serving else ""
             ready = bool(serving)
-        found.append({"vendor": vendor, "devices": len(devices[vendor]), "driver": driver, "ready": ready})
+        entry = {"vendor": vendor, "devices": len(devices[vendor]), "driver": driver, "ready": ready}
+        found.append({**entry, "groups": _groups(base) if vendor != "nvidia" else []})
     return found
+
+
+def _groups(base: Path) -> list[str]:
+    """The groups of the render nodes and of AMD's compute node; NVIDIA's are open to everybody."""
+    names = set()
+    for node in [base / "dev/kfd", *(base / "dev/dri").glob("renderD*")]:
+        with contextlib.suppress(OSError, KeyError):
+            names.add(grp.getgrgid(node.stat().st_gid).gr_name)
+    return sorted(names - {"root"})
 
 
 def nvidia_driver(base: Path) -> str:

@@ -443,7 +443,7 @@ class _Planner:
                     **choice.backend,
                 },
                 "extras": list(choice.extras),
-                "accelerator": {"name": choice.accelerator, "reason": choice.reason},
+                "accelerator": choice.to_dict(),
                 **(server.build if server else _NO_BUILD),
             },
             "server": None if server is None or task else server.to_dict(),
