@@ -109,8 +109,8 @@ def choose(
             picked, why = pick(list(known), hardware)
             reason = f"auto: {found(hardware)}: " + (f"extra {visible(known[picked])}" if picked else "no extra fits")
             reason += f" ({why})" if why else ""
-            if not picked:
-                findings.append(_nothing_fits(hardware, known))
+        if host is not None and project is not None and not picked:
+            findings.append(_nothing_fits(hardware, known))
         findings += _without_driver(hardware)
     chosen: dict[str, str] = {}
     for variable, name in [*((EXTRAS, each) for each in extras), *([(ACCELERATOR, picked)] if picked else [])]:
@@ -122,7 +122,9 @@ def choose(
     return Choice(
         extras=tuple(chosen.values()),
         variant=tuple(sorted(chosen)),
-        accelerator=chosen[normal(picked)] if picked else "",
+        accelerator=next(
+            (name for key, name in chosen.items() if (key == normal(picked) if picked else _is_accelerator(key))), ""
+        ),
         groups=_groups(hardware),
         reason=reason if wanted else "",
         findings=tuple(findings),
@@ -210,13 +212,15 @@ def _without_driver(hardware: Sequence[Mapping[str, Any]]) -> list[Finding]:
     if any(each.get("ready") for each in hardware):
         return []
     return [
-        finding("accelerator_without_driver", ACCELERATOR, AUTO, vendor=_VENDORS.get(str(each.get("vendor")), "unknown"))
+        finding(
+            "accelerator_without_driver", ACCELERATOR, AUTO, vendor=_VENDORS.get(str(each.get("vendor")), "unknown")
+        )
         for each in hardware
     ]
 
 
-def _nothing_fits(hardware: Sequence[Mapping[str, Any]], known: Mapping[str, str]) -> Finding:
-    has = ", ".join(sorted(known.values())) or "none"
+def _nothing_fits(hardware: Sequence[Mapping[str, Any]], known: Mapping[str, str] | None) -> Finding:
+    has = "known to its build backend alone" if known is None else ", ".join(sorted(known.values())) or "none"
     return finding("accelerator_none", ACCELERATOR, AUTO, found=found(hardware), known=has)
 
 
@@ -278,6 +282,4 @@ def _legacy(
         variant.append(vendor)
     picks = "uv picks the index" if given[BACKEND] == AUTO else f"{BACKEND}={given[BACKEND]}"
     reason = f"auto: {found(hardware)}: {picks}" if looked else "auto: decided on the host"
-    return Choice(
-        (), given, tuple(variant), given[BACKEND], _groups(hardware), reason, ignored, tuple(findings)
-    )
+    return Choice((), given, tuple(variant), given[BACKEND], _groups(hardware), reason, ignored, tuple(findings))

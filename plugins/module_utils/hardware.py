@@ -72,7 +72,7 @@ def _groups(base: Path) -> list[str]:
 def nvidia_driver(base: Path) -> str:
     """The version of NVIDIA's loaded kernel module, closed or open; "" when there is none."""
     # "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.10  Release Build  (…)", then a line about the compiler
-    banner = _text(base / "proc/driver/nvidia/version").partition("\n")[0]
+    banner = _text(base / "proc/driver/nvidia/version")
     match = re.search(r"(?<![\w.])\d{3,4}\.\d+(?:\.\d+)?(?![\w.])", banner)
     version = match.group() if match else _text(base / "sys/module/nvidia/version")
     return version if re.match(r"\d[\d.]*\Z", version) else ""

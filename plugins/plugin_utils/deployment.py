@@ -29,8 +29,8 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import (
 )
 from ansible_collections.pyfleet.runtime.plugins.module_utils.plan import make_plan, public_view
 from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import GOOD, Description
-from ansible_collections.pyfleet.runtime.plugins.module_utils.settings import relative_path
 from ansible_collections.pyfleet.runtime.plugins.module_utils.rollout import DEPLOYMENT_DIGITS
+from ansible_collections.pyfleet.runtime.plugins.module_utils.settings import relative_path
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.pyproject import extras_of
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.source import (
     Source,

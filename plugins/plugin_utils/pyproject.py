@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
-import tomllib
+import importlib
 from typing import Any
+
+#: In Python's library since 3.11, which controllers have; hosts, and the type checker on their behalf, do not.
+tomllib: Any = importlib.import_module("tomllib")
 
 
 def extras_of(text: str | None) -> dict[str, Any] | None:

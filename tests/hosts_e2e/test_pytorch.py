@@ -73,7 +73,9 @@ def index(provisioned: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         "-keyout torch.key -out torch.crt 2>/dev/null"
     )
     host.write("/etc/nginx/torch.conf", NGINX % {"port": PORT})
-    host("systemctl stop torch-index 2>/dev/null; systemd-run -q --unit torch-index nginx -c /etc/nginx/torch.conf -g 'daemon off;'")
+    host(
+        "systemctl stop torch-index 2>/dev/null; systemd-run -q --unit torch-index nginx -c /etc/nginx/torch.conf -g 'daemon off;'"
+    )
     host.wait_until(f"curl -fsS http://127.0.0.1:{PORT}/whl/cpu/torch/")
     yield host
     host("systemctl stop torch-index")
@@ -82,7 +84,7 @@ def index(provisioned: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def builtin_host() -> str:
     """The name of PyTorch's index, which uv knows; its own error tells it."""
     environment = {**os.environ, "UV_TORCH_BACKEND": "cpu", "UV_HTTP_RETRIES": "0", "ALL_PROXY": "http://127.0.0.1:9"}
-    command = [UV, "pip", "install", "--dry-run", "--no-cache", "--python", str(CHECKOUT / ".venv"), "--target", "/tmp/none", "torch"]  # noqa: S108
+    command = [UV, "pip", "install", "--dry-run", "--no-cache", "--python", str(CHECKOUT / ".venv"), "torch"]
     words = subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stderr
     match = re.search(r"https://([\w.-]+)/whl/cpu/", words)
     assert match, words
@@ -150,7 +152,10 @@ def test_h3_one_rollout_brings_each_group_its_own_build_and_a_rollback_both_back
     web, gpu = releases(app)
     assert web != gpu
     assert web[:8] == gpu[:8], "one deployment"
-    ran = [app.bed.host(host).run("wc -l < /srv/pyfleet/inference/home/hook", check=False).stdout.strip() for host in (WEB, GPU)]
+    ran = [
+        app.bed.host(host).run("wc -l < /srv/pyfleet/inference/home/hook", check=False).stdout.strip()
+        for host in (WEB, GPU)
+    ]
     assert sorted(ran) == ["", "1"], "the hook ran once, on one of them"
     log = index("cat /var/log/torch-index.log")
     for host, other in ((WEB, "cu128"), (GPU, "cpu")):
@@ -203,7 +208,12 @@ def test_h3_the_pip_interface_takes_the_build_from_the_index_that_uv_knows(make_
     host(f"update-ca-certificates >/dev/null 2>&1; echo '{index.address} {name}' >> /etc/hosts")
     try:
         app.deploy().succeeded()
-        assert "built 2.9.1+cu128 None" in host("journalctl --no-pager -o cat -u 'app-batch*'"), "a variable of the build alone"
+        assert "built 2.9.1+cu128 None" in host("journalctl --no-pager -o cat -u 'app-batch*'"), (
+            "a variable of the build alone"
+        )
         assert app.deploy().succeeded().changed == 0
     finally:
-        host(f"sed '/ {name}$/d' /etc/hosts > /tmp/hosts && cat /tmp/hosts > /etc/hosts; rm {certificate}; update-ca-certificates >/dev/null 2>&1")
+        host(
+            f"sed '/ {name}$/d' /etc/hosts > /tmp/hosts && cat /tmp/hosts > /etc/hosts; rm {certificate} /tmp/hosts; "
+            "update-ca-certificates >/dev/null 2>&1"
+        )

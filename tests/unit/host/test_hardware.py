@@ -96,6 +96,13 @@ def test_amd_needs_its_driver_and_the_interface_for_computing(machine: Machine) 
     assert machine.shows() == [("amd", 1, "amdgpu", True)]
 
 
+def test_amd_lent_to_a_virtual_machine_is_not_the_hosts(machine: Machine) -> None:
+    machine.device("0000:c1:00.0", "0x1002", "0x030000", "vfio-pci")
+    machine.write("sys/module/amdgpu/refcnt", "0")
+    machine.write("sys/class/kfd/kfd/dev", "235:0")
+    assert machine.shows() == [("amd", 1, "", False)]
+
+
 @pytest.mark.parametrize(
     ("address", "driver", "render", "found"),
     [

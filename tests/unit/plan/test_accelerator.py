@@ -125,6 +125,8 @@ def test_nothing_that_fits_is_an_error_that_lists_what_there_is() -> None:
     assert codes(made) == ["accelerator_none"]
     assert "cu128, docs" in made["errors"][0]["rule"]
     assert "no GPU found" in made["errors"][0]["message"]
+    assert codes(plan("auto", project={"extras": None, "conflicts": []})) == ["accelerator_none"]
+    assert not codes(plan("auto", project=None)), "a pyproject.toml that cannot be read is uv's to refuse"
 
 
 def test_without_a_look_at_a_host_nothing_is_decided() -> None:
@@ -185,6 +187,8 @@ def test_devices_are_shown_to_what_uses_them() -> None:
     assert not made["cpu"]["devices"]
     assert not made["cpu"]["groups"]
     assert not made[""]["devices"]
+    assert plan("", ("Ser_ver", "cu128"))["build"]["accelerator"]["devices"], "an accelerator wherever it is named"
+    assert plan("ser-ver", ())["build"]["accelerator"]["devices"], "whatever it is called"
 
 
 # -- legacy mode -------------------------------------------------------------------------------------------------------------

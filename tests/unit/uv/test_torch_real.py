@@ -36,7 +36,9 @@ FIXTURE = (ROOT / "tests/fixtures/apps/inference/pyproject.toml").read_text(enco
 
 def blocks(start: str) -> list[str]:
     """The TOML blocks of the page that begin so."""
-    return [text for text in re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL) if text.startswith(start)]
+    return [
+        text for text in re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL) if text.startswith(start)
+    ]
 
 
 class Project:
@@ -47,7 +49,9 @@ class Project:
         self.folder.mkdir()
         make_indexes(folder / "indexes", "cpu", "cu128")
         # What the page adds from an ordinary index has no part here.
-        text = text.replace("https://torch.example", (folder / "indexes").as_uri()).replace('["fastapi", "uvicorn"]', "[]")
+        text = text.replace("https://torch.example", (folder / "indexes").as_uri()).replace(
+            '["fastapi", "uvicorn"]', "[]"
+        )
         self.text = text
         (self.folder / "pyproject.toml").write_text(text)
         self.environment = {
@@ -87,12 +91,11 @@ def test_one_lock_holds_both_builds_and_the_variable_picks(tmp_path: Path) -> No
 
 
 def test_by_platform_and_with_one_index_for_all(tmp_path: Path) -> None:
-    head, _sources, indexes = re.split(r"^\[tool\.uv\.sources\]\n.*?^\]\n", FIXTURE, flags=re.MULTILINE | re.DOTALL)[0:1] + [
-        "",
-        FIXTURE[FIXTURE.index("[[tool.uv.index]]") :],
-    ]
-    head = re.sub(r"^\[project\.optional-dependencies\]\n.*?(?=^\[)", "", head, flags=re.MULTILINE | re.DOTALL)
-    head = re.sub(r"^conflicts = .*\n", "", head, flags=re.MULTILINE).replace('["fastapi", "uvicorn"]', '["torch"]')
+    indexes = FIXTURE[FIXTURE.index("[[tool.uv.index]]") :]
+    head = FIXTURE[: FIXTURE.index("[tool.uv.sources]")].replace('["fastapi", "uvicorn"]', '["torch"]')
+    head = re.sub(
+        r"^\[project\.optional-dependencies\]\n.*?(?=^\[)|^conflicts = .*?\n", "", head, flags=re.MULTILINE | re.DOTALL
+    )
     one, by_platform = blocks("[tool.uv.sources]\n")
     expected = "cu128" if sys.platform == "linux" else "cpu"
     for number, (sources, build) in enumerate(((one, "cpu"), (by_platform, expected))):
@@ -119,7 +122,9 @@ def picked_by_uv(driver: str, folder: Path) -> str:
     return match[1]
 
 
-@pytest.mark.parametrize("driver", ["450.80.02", "470.256.02", "525.60.13", "550.54.14", "575.51.03", "580.65.06", "595.45.04"])
+@pytest.mark.parametrize(
+    "driver", ["450.80.02", "470.256.02", "525.60.13", "550.54.14", "575.51.03", "580.65.06", "595.45.04"]
+)
 def test_uv_takes_the_driver_for_the_same_major_version_of_cuda(driver: str, tmp_path: Path) -> None:
     ours = accelerator.newest_cuda(driver)
     assert ours
