@@ -168,7 +168,7 @@ def own_release(releases: Mapping[str, str], name: str) -> str:
 
     `releases` is result by id, oldest first. The first eight digits of an id name the deployment itself.
     """
-    same = [each for each in releases if len(name) >= DEPLOYMENT_DIGITS and deployment_of(each) == deployment_of(name)]
+    same = [each for each in releases if deployment_of(each) == deployment_of(name)]
     good = [each for each in same if releases[each] == "good"]
     return name if name in releases else next(reversed(good or same), "")
 
