@@ -74,7 +74,8 @@ def index(provisioned: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     )
     host.write("/etc/nginx/torch.conf", NGINX % {"port": PORT})
     host(
-        "systemctl stop torch-index 2>/dev/null; rm -f /var/log/torch-index.log; systemd-run -q --unit torch-index nginx -c /etc/nginx/torch.conf -g 'daemon off;'"
+        "systemctl stop torch-index 2>/dev/null; rm -f /var/log/torch-index.log; "
+        "systemd-run -q --unit torch-index nginx -c /etc/nginx/torch.conf -g 'daemon off;'"
     )
     host.wait_until(f"curl -fsS http://127.0.0.1:{PORT}/whl/cpu/torch/")
     yield host

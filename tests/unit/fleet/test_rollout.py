@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.pyfleet.runtime.plugins.action import app_info
 from ansible_collections.pyfleet.runtime.plugins.module_utils import rollout
 
 OLD, NEW = "0" * 12, "1" * 12
@@ -279,6 +280,20 @@ def test_h3_a_full_id_means_that_release_where_a_host_has_it() -> None:
     del fleet_of_two["web2"]["releases"][CPU_BEFORE]
     assert [each.code for each in rollout.rollback_targets(fleet_of_two, order, "22222222")[1]] == [
         "rollback_to_failed"
+    ]
+
+
+@pytest.mark.rule("H3")
+def test_h3_the_journal_knows_a_hosts_releases_in_the_order_of_their_age() -> None:
+    releases = {
+        CPU: {"result": "good", "prepared_at": 3.0},
+        GPU: {"result": "good", "prepared_at": 1.0},
+        OLD: {"result": "failed"},
+    }
+    assert list(app_info.facts({"releases": releases})["releases"].items()) == [
+        (OLD, "failed"),
+        (GPU, "good"),
+        (CPU, "good"),
     ]
 
 
