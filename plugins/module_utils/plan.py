@@ -443,6 +443,7 @@ class _Planner:
                     **choice.backend,
                 },
                 "extras": list(choice.extras),
+                "variant": list(choice.variant),
                 "accelerator": choice.to_dict(),
                 **(server.build if server else _NO_BUILD),
             },

@@ -41,8 +41,7 @@ def facts(made: Deployment, cache_dir: str = "") -> dict[str, Any]:
     system = f"{host.get('architecture')} {host.get('distribution')} {host.get('release')}"
     build = plan["build"]
     # Packages of another accelerator are of no use to a host that has to build offline (H3).
-    extras = sorted(build.get("extras") or [(build.get("accelerator") or {}).get("name") or ""])
-    kind = " ".join([f"{system} python {python} uv {uv_version}", *(name for name in extras if name)])
+    kind = " ".join([f"{system} python {python} uv {uv_version}", *build.get("variant", ())])
     described = {
         "mode": plan["mode"],
         "root": plan["project_root"],
