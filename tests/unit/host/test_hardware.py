@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import grp
 import os
-import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,12 +14,9 @@ import pytest
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils.hardware import accelerators
 from ansible_collections.pyfleet.runtime.plugins.modules import app_info
-from ansible_collections.pyfleet.runtime.tests.tools.prepare_app import ROOT
-from ansible_collections.pyfleet.runtime.tests.unit.templating import rendered
 
 pytestmark = pytest.mark.rule("H3")
 
-TEMPLATE = ROOT / "roles" / "app" / "templates" / "release.j2"
 CLOSED = """NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22 01:44:30 UTC 2024
 GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)
 """
@@ -156,26 +152,3 @@ def test_the_look_at_a_host_includes_them(monkeypatch: pytest.MonkeyPatch, tmp_p
     params = {"python_dir": "/none", "uv_executable": "/none", "config": str(tmp_path)}
     found = app_info.host_facts(SimpleNamespace(params=params), str(tmp_path), "shop")
     assert [each["driver"] for each in found["accelerators"]] == ["550.54.14"]
-
-
-def unit(**accelerator: object) -> str:
-    """The part of a unit that runs a release, for a plan with this accelerator."""
-    build = {"accelerator": {"devices": False, "groups": [], **accelerator}} if accelerator else {}
-    plan = {"mode": "uv", "project_root": "", "server": None, "build": build}
-    given = {"app_name": "shop", "app_user": "app-shop", "app_root": "/srv/pyfleet", "app_stop_seconds": 30}
-    lists = {"app_unit_lines": [], "app_writable_paths": [], "app_hardening": True}
-    return str(rendered(TEMPLATE.read_text(), {**given, **lists, "app__plan": {"plan": plan}}, TEMPLATE.parent))
-
-
-def test_the_sandbox_shows_gpus_to_what_runs_on_them_and_nothing_to_others() -> None:
-    for closed in (unit(), unit(devices=False, groups=["render"])):
-        assert "PrivateDevices=yes\n" in closed
-        assert "Device" not in closed.replace("PrivateDevices", "")
-        assert "SupplementaryGroups" not in closed
-    opened = unit(devices=True, groups=["render", "video"])
-    assert "PrivateDevices" not in opened
-    assert "DevicePolicy=closed\n" in opened
-    allowed = re.findall(r"^DeviceAllow=(.*)$", opened, re.MULTILINE)
-    assert allowed == ["char-nvidia* rw", "char-drm rw", "char-kfd rw", "char-accel rw"]
-    assert "SupplementaryGroups=render video\n" in opened
-    assert "SupplementaryGroups" not in unit(devices=True)
