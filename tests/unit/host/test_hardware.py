@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ansible_collections.pyfleet.runtime.plugins.module_utils import hardware
 from ansible_collections.pyfleet.runtime.plugins.module_utils.hardware import accelerators
 from ansible_collections.pyfleet.runtime.plugins.modules import app_info
 
@@ -147,7 +148,7 @@ def test_the_groups_of_the_device_files_are_named(machine: Machine) -> None:
 def test_the_look_at_a_host_includes_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     machine.write("sys/module/nvidia/version", "550.54.14")
-    monkeypatch.setattr(app_info.hardware, "accelerators", lambda: accelerators(str(machine.root)))
+    monkeypatch.setattr(hardware, "accelerators", lambda: accelerators(str(machine.root)))
     monkeypatch.setattr(app_info, "pythons", lambda _folder: [])
     params = {"python_dir": "/none", "uv_executable": "/none", "config": str(tmp_path)}
     found = app_info.host_facts(SimpleNamespace(params=params), str(tmp_path), "shop")
