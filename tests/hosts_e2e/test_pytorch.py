@@ -31,7 +31,7 @@ pytestmark = pytest.mark.rule("H3")
 PAGE = (CHECKOUT / "docs" / "pytorch.md").read_text(encoding="utf-8")
 UV = str(CHECKOUT / ".venv" / "bin" / "uv")
 #: The page's hosts by the bed's, and the host whose Nginx is the index.
-WEB, GPU, INDEX = "bookworm1", "trixie1", "index1"
+WEB, GPU, INDEX = "bookworm1", "trixie1", "bookworm2"
 PORT = 8899
 QUESTION = json.dumps({"rows": [[1, 0], [2, 1]]}).encode()
 NGINX = """user www-data;
@@ -57,6 +57,9 @@ def block(title: str) -> str:
 def index(provisioned: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BedHost]:
     """A host with Debian's Nginx and two indexes; the certificate is of an authority of its own."""
     provisioned.up(**{INDEX: "bookworm"})
+    provisioned.play(
+        "playbooks/provision.yml", limit=INDEX
+    ).succeeded()  # it is a host like any other for tests that follow
     host = provisioned.host(INDEX)
     host(
         "command -v nginx >/dev/null || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qqy "
