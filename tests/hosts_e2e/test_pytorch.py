@@ -71,8 +71,10 @@ def index(provisioned: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     line = provisioned._run.ssh_command(host._host, "rm -rf /srv/torch && mkdir /srv/torch && tar -C /srv/torch -xz")
     subprocess.run(line, input=archive, check=True)
     name = shlex.quote(builtin_host())
+    new = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -config /dev/null"
     host(
-        f"cd /srv && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=stand-in -addext subjectAltName=DNS:{name} "
+        f"cd /srv && {new} -subj /CN=authority -addext basicConstraints=critical,CA:TRUE -keyout ca.key -out ca.crt 2>/dev/null && "
+        f"{new} -CA ca.crt -CAkey ca.key -subj /CN=stand-in -addext subjectAltName=DNS:{name} -addext basicConstraints=CA:FALSE "
         "-keyout torch.key -out torch.crt 2>/dev/null"
     )
     host.write("/etc/nginx/torch.conf", NGINX % {"port": PORT})
@@ -208,7 +210,7 @@ def test_h3_the_pip_interface_takes_the_build_from_the_index_that_uv_knows(make_
     app.variables |= {"app_switch": "auto", "app_accelerator": "cu128"}
     name, host = builtin_host(), app.host
     certificate = "/usr/local/share/ca-certificates/torch-stand-in.crt"
-    host.write(certificate, index.read("/srv/torch.crt"))
+    host.write(certificate, index.read("/srv/ca.crt"))
     host(f"update-ca-certificates >/dev/null 2>&1; echo '{index.address} {name}' >> /etc/hosts")
     try:
         app.deploy().succeeded()
