@@ -65,13 +65,17 @@ class ActionModule(ActionBase):
         return {**result, **answer}
 
 
+def _age(release: tuple[str, dict[str, Any]]) -> float:
+    return float(release[1].get("prepared_at") or 0)
+
+
 def facts(app: dict[str, Any]) -> dict[str, Any]:
     """What the journal wants to know of an application's state."""
     return {
         "current": app.get("current"),
         "previous": app.get("previous"),
         "serving": bool(app.get("serving")),
-        "releases": {name: each.get("result") for name, each in (app.get("releases") or {}).items()},
+        "releases": {name: each.get("result") for name, each in sorted((app.get("releases") or {}).items(), key=_age)},
         "lease": app.get("lease"),
         "recorded_number": app.get("instance_number"),
     }

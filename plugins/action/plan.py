@@ -15,7 +15,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import SECRET, finding, from_dict
-from ansible_collections.pyfleet.runtime.plugins.module_utils.rollout import LOST, instance_numbers
+from ansible_collections.pyfleet.runtime.plugins.module_utils.rollout import LOST, deployment_of, instance_numbers
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils import ship
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.deployment import Deployment, DeploymentError, deployment
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.journal import Journal
@@ -109,6 +109,11 @@ def _facts(made: Deployment) -> dict[str, Any]:
     host, plan, releases = made.host, made.plan, made.state.get("releases") or {}
     current = made.state.get("current")
     version = (plan.get("python") or {}).get("version") or ""
+    kind = f"{host.get('architecture')} {host.get('distribution')} {host.get('release')} python {version}".strip()
+    accelerator = plan["build"]["accelerator"]["name"]
+    # What ran once ran for a deployment: a release that new hardware makes of the same inputs does not migrate again.
+    same = [each for name, each in releases.items() if deployment_of(name) == deployment_of(made.release)]
+    ran = [each["pre_run"] for each in same if (each.get("pre_run") or {}).get("ok")]
     return {
         "action": made.action,
         "release": made.release,
@@ -117,6 +122,6 @@ def _facts(made: Deployment) -> dict[str, Any]:
         "commit": made.source.commit,
         "before_commit": (releases.get(current) or {}).get("commit", ""),
         "mode": plan["mode"],
-        "kind": f"{host.get('architecture')} {host.get('distribution')} {host.get('release')} python {version}".strip(),
-        "pre_run": (releases.get(made.release) or {}).get("pre_run") or {},
+        "kind": f"{kind} {accelerator}".strip(),
+        "pre_run": (releases.get(made.release) or {}).get("pre_run") or (ran[0] if ran else {}),
     }

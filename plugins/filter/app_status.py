@@ -70,7 +70,8 @@ def app_status(app: Mapping[str, Any], name: str) -> list[str]:
     lines = [
         f"{name}: {verdict}",
         f"release {current}, commit {facts.get('commit') or 'unknown'}, mode {app.get('mode')}"
-        + (f", backend {app['backend']}" if app.get("backend") else ""),
+        + (f", backend {app['backend']}" if app.get("backend") else "")
+        + (f", accelerator {app['accelerator']}" if app.get("accelerator") else ""),
         f"port {app.get('public_port')} leads to {app.get('port')}, switch {app.get('switch')}",
         f"serving since {_when(facts.get('activated_at'))}; unit {unit.get('active', 'unknown')} since "
         f"{unit.get('since') or 'unknown'}, {unit.get('restarts', 0)} restarts",

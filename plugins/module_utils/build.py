@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils.environment import (
     DROPPED_FROM_APPLICATION,
@@ -17,6 +18,7 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils.environment import
 )
 from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import SECRET, Finding, finding
 
+_NAMES_EXTRAS = re.compile(r"--(all-extras|no-extra|extra)(=|\Z)")
 DEFAULT_FLAGS = ("--locked", "--no-progress", "--no-dev")
 
 
@@ -25,8 +27,8 @@ def is_development(env: Mapping[str, str]) -> bool:
     return env.get("ENVIRONMENT", "").strip() == "development"
 
 
-def sync_argv(env: Mapping[str, str]) -> tuple[list[str], list[Finding]]:
-    """B1-B3: the arguments of uv, beginning with `sync`."""
+def sync_argv(env: Mapping[str, str], extras: Sequence[str] = ()) -> tuple[list[str], list[Finding]]:
+    """B1-B3: the arguments of uv, beginning with `sync`; H3: `extras` come last."""
     findings: list[Finding] = []
     environment = env.get("ENVIRONMENT", "").strip()
     if environment not in ("", "production", "development"):
@@ -49,7 +51,9 @@ def sync_argv(env: Mapping[str, str]) -> tuple[list[str], list[Finding]]:
             )
         if has_credentials(text):
             findings.append(finding("sync_flags_credentials", variable, SECRET))
-    return ["sync", *flags], findings
+        if extras and any(_NAMES_EXTRAS.match(flag) for flag in flags):
+            findings.append(finding("extras_in_flags", "app_extras or app_accelerator", ", ".join(extras)))
+    return ["sync", *flags, *(part for extra in extras for part in ("--extra", extra))], findings
 
 
 def build_environment(

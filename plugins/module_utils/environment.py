@@ -179,6 +179,8 @@ NON_SECRET: frozenset[str] = (
             "UV_PYTHON_DOWNLOADS",
             "UV_LINK_MODE",
             "UV_COMPILE_BYTECODE",
+            "UV_TORCH_BACKEND",
+            "UV_CUDA_DRIVER_VERSION",
             "VIRTUAL_ENV",
             "CONDA_PREFIX",
             "PYTHONHOME",

@@ -503,6 +503,49 @@ CATALOGUE: dict[str, Entry] = {
         "arguments are visible in the process list, so no secret is ever passed as one",
         "Name the index in pyproject.toml and set UV_INDEX_<NAME>_USERNAME and UV_INDEX_<NAME>_PASSWORD.",
     ),
+    "extras_in_flags": _error(
+        "B3",
+        "CC_PYTHON_UV_SYNC_FLAGS names extras, and so does {variable}.",
+        "the extras of app_extras and app_accelerator are added to the flags, which then name none themselves",
+        "Move the extras from CC_PYTHON_UV_SYNC_FLAGS to app_extras, or leave out {variable}.",
+    ),
+    # -- H3: extras and accelerators ------------------------------------------------------------------------------------------
+    "extra_unknown": _error(
+        "H3",
+        "{variable} names an extra that the project does not have: {value}.",
+        "an extra is one of [project.optional-dependencies] in pyproject.toml; this project has: {known}",
+        "Correct the name, or add the extra to pyproject.toml and run `uv lock`.",
+    ),
+    "extras_conflict": _error(
+        "H3",
+        "A host cannot have these extras together: {why}.",
+        "a host has one accelerator, and never two extras of a set of tool.uv.conflicts",
+        "Leave one out of app_extras, or choose another app_accelerator for this host or group.",
+    ),
+    "accelerator_none": _error(
+        "H3",
+        "The project has no extra for this host: {found}.",
+        "auto picks cuNNN, rocmN.N, xpu or cpu out of the project's extras, which are: {known}",
+        "Add such an extra (cpu suits every host), or name one with app_accelerator.",
+    ),
+    "accelerator_without_driver": _warning(
+        "H3",
+        "The host has a GPU ({vendor}), but no driver that serves it: the application will not use it.",
+        "auto picks an accelerator that the host's kernel shows with a working driver",
+        "Install the driver and deploy again, or set app_accelerator: cpu for this host.",
+    ),
+    "accelerator_backend": _error(
+        "H3",
+        "{value} is no accelerator of the pip interface.",
+        "in legacy mode app_accelerator becomes UV_TORCH_BACKEND: auto, cpu, cuNNN, rocmN.N or xpu",
+        "Correct app_accelerator.",
+    ),
+    "accelerator_twice": _error(
+        "H3",
+        "UV_TORCH_BACKEND is set in the environment, and app_accelerator would set it, too.",
+        "in legacy mode app_accelerator becomes UV_TORCH_BACKEND of the build",
+        "Leave one of the two out.",
+    ),
     # -- H7: batches --------------------------------------------------------------------------------------------------------------
     "batch_no_metadata": _error(
         "H7",

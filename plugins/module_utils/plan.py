@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils import (
+    accelerator,
     activation,
     build,
     celery,
@@ -383,7 +384,11 @@ class _Planner:
                 next((layer.candidates for layer in ports.behind if layer.kind == "nginx"), ports.candidates)
             )
 
-        argv, found = build.sync_argv(env) if uv_mode else ([], [])
+        choice = accelerator.choose(
+            app.given, env, uv_mode=uv_mode, project=_mapping(self.inputs.get("source")).get("project"), host=self.host
+        )
+        self.findings += choice.findings
+        argv, found = build.sync_argv(env, choice.extras) if uv_mode else ([], [])
         self.findings += found
         if uv_mode and run_command:
             self._check_network(variable, run_command)
@@ -412,7 +417,7 @@ class _Planner:
             start = command.Start("exec " + server.backend.script if run_command else "", False)
         else:
             start = command.start(run_command, uv_mode) if run_command else command.Start("", False)
-        ignored = [*active.ignored, *(server.ignored if server else ())]
+        ignored = [*active.ignored, *choice.ignored, *(server.ignored if server else ())]
         # F6: only the blocking service is asked.
         checked = [] if task else (["/"] if chain.block else paths or ["/"])
         errors = [item for item in self.findings if item.severity == "error"]
@@ -433,7 +438,13 @@ class _Planner:
                 "argv": argv,
                 "pre_hook": named_hooks["pre_build"],
                 "post_hook": named_hooks["post_build"],
-                "environment": build.build_environment(env, platform, f"{app.root}/home", python.request, uv_mode),
+                "environment": {
+                    **build.build_environment(env, platform, f"{app.root}/home", python.request, uv_mode),
+                    **choice.backend,
+                },
+                "extras": list(choice.extras),
+                "variant": list(choice.variant),
+                "accelerator": choice.to_dict(),
                 **(server.build if server else _NO_BUILD),
             },
             "server": None if server is None or task else server.to_dict(),
@@ -814,6 +825,8 @@ class _Summary:
             rows.append(("Build", "uv " + " ".join(plan["build"]["argv"]) + self._in_root()))
         else:
             rows += self._legacy_build()
+        if plan["build"]["accelerator"]["reason"]:
+            rows.append(("Accelerator", plan["build"]["accelerator"]["reason"]))
         for label, text in (
             ("Pre-build", plan["build"]["pre_hook"]),
             ("Post-build", plan["build"]["post_hook"]),

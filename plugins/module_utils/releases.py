@@ -282,6 +282,8 @@ class Description:
     front: str = ""
     #: The Request Flow chain: `key`, `services` from the public side inwards, `inner_ports` by slot, and `block`.
     flow: dict[str, Any] = field(default_factory=dict)
+    #: The extra, or backend of the pip interface, that the release was built with for the host's hardware (H3).
+    accelerator: str = ""
     #: The layers behind the outermost one, whose ports are `public_port` and `candidates`: kind, call and candidates of each.
     inner: list[dict[str, Any]] = field(default_factory=list)
     #: Port of each layer at the last activation, by kind, from the file `ports.json`; empty when the release never ran.

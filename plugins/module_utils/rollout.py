@@ -26,6 +26,8 @@ BROKEN = (FAILED, LOST, ROLLBACK_FAILED)
 #: Outcomes of a host that is as it was wanted, or as it was before.
 UNCHANGED, SWITCHED, STOPPED, ROLLED_BACK = "unchanged", "switched", "stopped", "rolled_back"
 PLANNED = "planned"
+#: So many digits at the beginning of a release's id name its deployment; the others may differ between hosts of different hardware.
+DEPLOYMENT_DIGITS = 8
 #: Actions that leave nothing to do in the switch.
 IDLE = ("", "none", LOST)
 
@@ -150,9 +152,25 @@ def hook_host(entries: Entries, order: Sequence[str], release: str) -> tuple[str
             return "", str(entries[host]["pre_run"].get("host") or host)
     for host in order:
         entry = entries.get(host, {})
-        if entry.get("action") in ("build", "switch") and entry.get("release") == release and not entry.get("outcome"):
+        same = deployment_of(str(entry.get("release") or "")) == deployment_of(release)
+        if entry.get("action") in ("build", "switch") and same and not entry.get("outcome"):
             return host, ""
     return "", ""
+
+
+def deployment_of(release: str) -> str:
+    """The part of a release's id that all hosts of a deployment share."""
+    return release[:DEPLOYMENT_DIGITS]
+
+
+def own_release(releases: Mapping[str, str], name: str) -> str:
+    """The release of a host that `name` means: the one of this id, else the latest good one of the same deployment; "" for none.
+
+    `releases` is result by id, oldest first. The first eight digits of an id name the deployment itself.
+    """
+    same = [each for each in releases if deployment_of(each) == deployment_of(name)]
+    good = [each for each in same if releases[each] == "good"]
+    return name if name in releases else next(reversed(good or same), "")
 
 
 def rollback_targets(
@@ -160,20 +178,22 @@ def rollback_targets(
 ) -> tuple[dict[str, str], list[Finding]]:
     """To which release each host goes back: `release`, or the previous one, which must then be the same on all hosts.
 
-    A host that serves `release` already has nothing to do and is left out. A release that failed is taken with `force` only.
+    A host that serves `release` already has nothing to do and is left out. A release that failed is taken with `force` only. Hosts
+    with different accelerators have different releases of one deployment, and each goes to its own.
     """
     known = {host: entries[host] for host in order if host in entries and entries[host].get("outcome") != LOST}
     if release:
-        going = {host: release for host, entry in known.items() if not _serves(entry, release)}
-        unknown = [host for host in going if release not in (known[host].get("releases") or {})]
+        own = {host: own_release(entry.get("releases") or {}, release) for host, entry in known.items()}
+        going = {host: own[host] for host, entry in known.items() if not _serves(entry, own[host] or release)}
+        unknown = [host for host, name in going.items() if not name]
         if unknown:
             return {}, [finding("rollback_unknown", "app_release", release, hosts=_names(unknown))]
-        bad = [host for host in going if known[host]["releases"][release] != "good"]
+        bad = [host for host, name in going.items() if known[host]["releases"][name] != "good"]
         if bad and not force:
             return {}, [finding("rollback_to_failed", "app_release", release, hosts=_names(bad))]
         return going, []
     previous = {host: str(entry.get("previous") or "") for host, entry in known.items()}
-    if len(set(previous.values())) > 1:
+    if len({deployment_of(name) for name in previous.values()}) > 1:
         groups: dict[str, list[str]] = {}
         for host, name in previous.items():
             groups.setdefault(name or "none", []).append(host)
@@ -223,10 +243,11 @@ def report(entries: Entries, run: Mapping[str, Any]) -> dict[str, Any]:
     else:
         whole = PLANNED if PLANNED in found else "succeeded" if SWITCHED in found else "unchanged"
     releases = {str(entries[host].get("release")) for host in order if entries.get(host, {}).get("release")}
+    deployments = {deployment_of(release) for release in releases}
     return {
         "app": run.get("app", ""),
         "what": run.get("what", ""),
-        "release": releases.pop() if len(releases) == 1 else "",
+        "release": releases.pop() if len(releases) == 1 else deployments.pop() if len(deployments) == 1 else "",
         "run": run.get("run", ""),
         "outcome": whole,
         "why": run.get("stopped") or "",

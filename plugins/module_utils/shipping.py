@@ -59,7 +59,8 @@ _MISSING = re.compile(
 )
 #: Variables that say how uv works here, and not what it looks for.
 _INDIFFERENT = re.compile(
-    r"UV_(CACHE_DIR|LINK_MODE|NO_PROGRESS|HTTP_\w+|CONCURRENT_\w+|COMPILE_BYTECODE|OFFLINE|NATIVE_TLS|SYSTEM_CERTS)\Z"
+    # The branch of NVIDIA's driver, which decides, is part of the kind.
+    r"UV_(CUDA_DRIVER_VERSION|CACHE_DIR|LINK_MODE|NO_PROGRESS|HTTP_\w+|CONCURRENT_\w+|COMPILE_BYTECODE|OFFLINE|NATIVE_TLS|SYSTEM_CERTS)\Z"
 )
 
 

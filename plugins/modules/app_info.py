@@ -61,7 +61,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 host:
-  description: Facts of the host, as the plan takes them.
+  description:
+    - Facts of the host, as the plan takes them.
+    - C(accelerators) has one entry per vendor of GPUs, with C(vendor), C(devices), C(driver) (for NVIDIA its version) and C(ready).
   returned: always
   type: dict
   sample: {"distribution": "debian", "release": "12", "systemd": 252, "uv_version": "0.13.8"}
@@ -95,7 +97,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.pyfleet.runtime.plugins.module_utils import flow, front, set_state, sockets
+from ansible_collections.pyfleet.runtime.plugins.module_utils import flow, front, hardware, set_state, sockets
 from ansible_collections.pyfleet.runtime.plugins.module_utils.lease import LeaseError, Leases
 from ansible_collections.pyfleet.runtime.plugins.module_utils.lock import read_packages
 from ansible_collections.pyfleet.runtime.plugins.module_utils.redirect import Redirect, RedirectError
@@ -155,6 +157,7 @@ def host_facts(module: AnsibleModule, layout_root: str, own: str) -> dict[str, A
         "haproxy": _version_of(["/usr/sbin/haproxy", "-v"]),
         "varnish": _version_of(["/usr/sbin/varnishd", "-V"]),
         "programs": sorted(glob.glob("/opt/pyfleet/bin/*")),
+        "accelerators": hardware.accelerators(),
         "provisioned": os.path.exists("/etc/systemd/system/pyfleet-redirect.service"),
     }
 
@@ -220,6 +223,7 @@ def app_state(module: AnsibleModule, layout: Layout) -> dict[str, Any]:
         result["switch"] = description.switch
         result["mode"] = description.mode
         result["backend"] = description.backend
+        result["accelerator"] = description.accelerator
         result["packages"] = read_packages(os.path.join(layout.release(current), description.project_root, "uv.lock"))
         result["environment_names"] = description.environment_names
         leads_to = Redirect(module.params["config"]).current().get(description.public_port, description.public_port)

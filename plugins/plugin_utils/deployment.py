@@ -18,8 +18,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.pyfleet.runtime.plugins.module_utils import lock
-from ansible_collections.pyfleet.runtime.plugins.module_utils.environment import to_environment_file
+from ansible_collections.pyfleet.runtime.plugins.module_utils import accelerator, lock
+from ansible_collections.pyfleet.runtime.plugins.module_utils.activation import activate, project_root
+from ansible_collections.pyfleet.runtime.plugins.module_utils.environment import to_environment_file, validate
 from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import (
     Finding,
     finding,
@@ -28,7 +29,9 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import (
 )
 from ansible_collections.pyfleet.runtime.plugins.module_utils.plan import make_plan, public_view
 from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import GOOD, Description
+from ansible_collections.pyfleet.runtime.plugins.module_utils.rollout import DEPLOYMENT_DIGITS
 from ansible_collections.pyfleet.runtime.plugins.module_utils.settings import relative_path
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils.pyproject import extras_of
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.source import (
     Source,
     SourceError,
@@ -158,6 +161,7 @@ class Deployment:
             drain_seconds=self.settings["drain_seconds"],
             stop_seconds=self.settings["stop_seconds"],
             instance_number=int(self.settings.get("instance_number") or 0),
+            accelerator=plan["build"]["accelerator"]["name"],
         )
         front: dict[str, Any] = {}
         chain: dict[str, Any] = {}
@@ -235,7 +239,8 @@ def deployment(
     host["current"] = _current(state)
     # Without a source the files' rules cannot be judged, but all others can: a person wants to see everything at once.
     known = resolved or Source("", "", "0" * 64, "", "", 0, ("uv.lock", "pyproject.toml"), {}, {})
-    release = release_id(settings, env, known, cache=cache)
+    project = _project(env, known)
+    release = release_id(settings, env, known, cache=cache, variant=_variant(settings, env, known, project, host))
     plan = make_plan(
         {
             "app": {**settings, "root": os.path.join(str(settings.get("root")), str(settings.get("name")))},
@@ -246,6 +251,7 @@ def deployment(
                 "commit": known.commit,
                 "digest": known.digest,
                 "known": resolved is not None,
+                "project": project,
             },
             "host": host,
             "today": (today or datetime.date.today()).isoformat(),
@@ -278,6 +284,25 @@ def _named_texts(env: Mapping[str, Any]) -> list[str]:
     return [path for path in named if path]
 
 
+def _project(env: Mapping[str, Any], source: Source) -> dict[str, Any] | None:
+    """What pyproject.toml at the project root says about extras."""
+    root, _found = project_root(validate(env)[0], set(source.files))
+    return extras_of(source.texts.get(os.path.join(root, "pyproject.toml")))
+
+
+def _variant(
+    settings: Mapping[str, Any],
+    env: Mapping[str, Any],
+    source: Source,
+    project: Mapping[str, Any] | None,
+    host: Mapping[str, Any],
+) -> tuple[str, ...]:
+    """What makes the release of this host differ from that of others in the same deployment (H3)."""
+    valid, files = validate(env)[0], set(source.files)
+    mode = activate(valid, files, project_root(valid, files)[0]).mode
+    return accelerator.choose(settings, valid, uv_mode=mode == "uv", project=project, host=host).variant
+
+
 def _current(state: Mapping[str, Any]) -> dict[str, Any] | None:
     if not state.get("current"):
         return None
@@ -298,8 +323,18 @@ def decide(state: Mapping[str, Any], release: str) -> str:
     return "switch" if result == GOOD else "build"
 
 
-def release_id(settings: Mapping[str, Any], env: Mapping[str, Any], source: Source, *, cache: str = "") -> str:
+def release_id(
+    settings: Mapping[str, Any],
+    env: Mapping[str, Any],
+    source: Source,
+    *,
+    cache: str = "",
+    variant: Sequence[str] = (),
+) -> str:
     """Names a release after all that makes it: the same inputs give the same id on every host, in every run.
+
+    What may differ between the hosts of a deployment is its `variant`, and changes the last digits alone: the first eight name the
+    deployment on all hosts. Without a variant all digits do.
 
     The digest is slow on purpose: the environment holds secrets, and a weak one must not be guessable from the id. Twelve
     digits are 48 bits, enough to tell the releases of a host apart. `cache` is a folder in which the run remembers it: the hosts
@@ -307,7 +342,11 @@ def release_id(settings: Mapping[str, Any], env: Mapping[str, Any], source: Sour
     """
     relevant = {name: settings.get(name) for name in RELEASE_SETTINGS}
     made_of = [RELEASE_FORMAT, relevant, dict(env), source.digest, source.commit]
-    return _name_of(made_of, settings, cache)
+    common = _name_of(made_of, settings, cache)
+    if not variant:
+        return common
+    own = hashlib.sha256(json.dumps([common, *variant]).encode()).hexdigest()
+    return common[:DEPLOYMENT_DIGITS] + own[: len(common) - DEPLOYMENT_DIGITS]
 
 
 def flow_key(

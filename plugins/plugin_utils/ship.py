@@ -39,8 +39,9 @@ def facts(made: Deployment, cache_dir: str = "") -> dict[str, Any]:
     if not uv_version or python.startswith("2."):
         return {"kind": "", "key": "", "held": []}
     system = f"{host.get('architecture')} {host.get('distribution')} {host.get('release')}"
-    kind = f"{system} python {python} uv {uv_version}"
     build = plan["build"]
+    # Packages of another accelerator are of no use to a host that has to build offline (H3).
+    kind = " ".join([f"{system} python {python} uv {uv_version}", *build.get("variant", ())])
     described = {
         "mode": plan["mode"],
         "root": plan["project_root"],

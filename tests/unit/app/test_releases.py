@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import os
@@ -13,12 +14,14 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.pyfleet.runtime.plugins.action.plan import _facts
 from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import (
     Layout,
     State,
     prunable,
     write_file,
 )
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils import ship
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.deployment import (
     Deployment,
     DeploymentError,
@@ -137,6 +140,65 @@ def make(tmp_path: Path, **changes: Any) -> Deployment:
     info = {"host": {"pythons": [{"version": "3.13.5", "path": "/usr/bin/python3", "managed": False}]}, **changes}
     today = datetime.date(2026, 11, 20)
     return deployment(SETTINGS, ENV, {"path": str(root)}, info, cache=str(tmp_path / "cache"), today=today)
+
+
+def builds(tmp_path: Path, wanted: str, *found: dict[str, Any], **settings: Any) -> Deployment:
+    """The deployment of a project with two accelerators on a host with this hardware."""
+    root = tmp_path / "app"
+    root.mkdir(exist_ok=True)
+    (root / "uv.lock").write_text("version = 1\n")
+    (root / "pyproject.toml").write_text(
+        '[project]\nname = "shop"\nversion = "1"\n[project.optional-dependencies]\ncpu = []\ncu128 = []\ndocs = []\n'
+    )
+    info = {"host": {"accelerators": list(found)}}
+    given = {**SETTINGS, "accelerator": wanted, **settings}
+    today = datetime.date(2026, 11, 20)
+    return deployment(given, ENV, {"path": str(root)}, info, cache=str(tmp_path / "cache"), today=today)
+
+
+NVIDIA = {"vendor": "nvidia", "driver": "570.86.10", "ready": True}
+
+
+@pytest.mark.rule("H3")
+def test_h3_the_id_follows_what_a_host_builds_with_and_not_how_that_was_found(tmp_path: Path) -> None:
+    none, cpu, cuda = (builds(tmp_path, wanted).release for wanted in ("", "cpu", "cu128"))
+    assert len({none, cpu, cuda}) == 3
+    assert len({name[:8] for name in (none, cpu, cuda)}) == 1, "one deployment"
+    assert {len(name) for name in (none, cpu, cuda)} == {12}
+    assert builds(tmp_path, "auto").release == cpu
+    assert builds(tmp_path, "auto", NVIDIA).release == cuda, "a new GPU makes a new release"
+    assert builds(tmp_path, "auto", {**NVIDIA, "driver": "575.51.03"}).release == cuda, "a new driver alone does not"
+    assert builds(tmp_path, "CPU").release == cpu
+    assert builds(tmp_path, "", extras=["cpu"]).release == cpu
+    more = builds(tmp_path, "cpu", extras=["docs"]).release
+    assert more not in (none, cpu, cuda)
+    assert more == builds(tmp_path, "", extras=["CPU", "docs"]).release
+    assert builds(tmp_path, "", port=9001).release[:8] != none[:8]
+
+
+@pytest.mark.rule("H3")
+def test_h3_a_release_knows_its_accelerator_and_kinds_of_hosts_differ_by_it(tmp_path: Path) -> None:
+    made = {wanted: builds(tmp_path, wanted) for wanted in ("", "cpu", "cu128")}
+    described = {wanted: json.loads(each.payload())["description"] for wanted, each in made.items()}
+    assert {wanted: each["accelerator"] for wanted, each in described.items()} == {name: name for name in made}
+    assert [_facts(each)["kind"].split()[-1] for each in made.values()][1:] == ["cpu", "cu128"]
+    host = {"architecture": "x86_64", "distribution": "debian", "release": "12", "uv_version": "0.13.8"}
+    kinds = {ship.facts(dataclasses.replace(each, host=host))["kind"] for each in made.values()}
+    assert len(kinds) == 3
+
+
+@pytest.mark.rule("H3")
+def test_h3_a_hook_that_ran_once_does_not_run_again_for_new_hardware(tmp_path: Path) -> None:
+    ran = {"ok": True, "host": "web1"}
+    made = builds(tmp_path, "cu128")
+    before = builds(tmp_path, "cpu").release
+    state = {"releases": {before: {"result": "good", "pre_run": ran}}}
+    assert _facts(dataclasses.replace(made, state=state))["pre_run"] == ran
+    state = {"releases": {"0" * 12: {"result": "good", "pre_run": ran}}}
+    assert _facts(dataclasses.replace(made, state=state))["pre_run"] == {}
+    assert (
+        decide({"current": before, "serving": True, "releases": {before: {"result": "good"}}}, made.release) == "build"
+    )
 
 
 def test_the_public_result_and_the_text_hold_no_secret(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ def test_status_tells_release_commit_mode_health_and_since_when() -> None:
     lines = app_status(state(), "shop")
     assert lines[0] == "shop: healthy"
     assert lines[1] == f"release {A}, commit c0ffee, mode uv"
+    assert app_status(state(accelerator="cu128"), "shop")[1].endswith(", mode uv, accelerator cu128")
     assert "port 8080 leads to 18080" in lines[2]
     assert "serving since 2023-11-14 22:13:20 UTC" in lines[3]
     assert "2 restarts" in lines[3]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.pyfleet.runtime.plugins.action import app_info
 from ansible_collections.pyfleet.runtime.plugins.module_utils import rollout
 
 OLD, NEW = "0" * 12, "1" * 12
@@ -243,6 +244,83 @@ def test_e6_a_release_must_be_there_and_good_on_every_host(
     entries["web4"]["releases"] = releases
     _targets, findings = rollout.rollback_targets(entries, HOSTS, OLD, force=force)
     assert [each.code for each in findings] == codes
+
+
+#: Two releases of one deployment, for different hardware, and two of the one before.
+CPU, GPU, CPU_BEFORE, GPU_BEFORE = "1111111100aa", "1111111100bb", "2222222200aa", "2222222200bb"
+
+
+def mixed() -> dict[str, dict[str, Any]]:
+    """A fleet of which web2 has a GPU."""
+    before = {CPU_BEFORE: "good", CPU: "good"}
+    made = {host: {**served(CPU, CPU_BEFORE), "releases": before} for host in HOSTS}
+    made["web2"] = {**served(GPU, GPU_BEFORE), "releases": {GPU_BEFORE: "good", GPU: "good"}}
+    return made
+
+
+@pytest.mark.rule("H3")
+def test_h3_hosts_of_different_hardware_go_back_together_each_to_its_own() -> None:
+    expected = {**dict.fromkeys(HOSTS, CPU_BEFORE), "web2": GPU_BEFORE}
+    for name in ("", CPU_BEFORE, GPU_BEFORE, "22222222"):
+        assert rollout.rollback_targets(mixed(), HOSTS, name) == (expected, []), name
+    assert rollout.rollback_targets(mixed(), HOSTS, CPU) == ({}, []), "everybody serves that deployment"
+    for name in ("33333333", "2222222", "2"):
+        assert [each.code for each in rollout.rollback_targets(mixed(), HOSTS, name)[1]] == ["rollback_unknown"], name
+
+
+@pytest.mark.rule("H3")
+def test_h3_a_full_id_means_that_release_where_a_host_has_it() -> None:
+    fleet_of_two = {"web1": mixed()["web1"], "web2": mixed()["web2"]}
+    fleet_of_two["web2"]["releases"] = {CPU_BEFORE: "good", GPU_BEFORE: "good", GPU: "good"}
+    order = ["web1", "web2"]
+    assert rollout.rollback_targets(fleet_of_two, order, CPU_BEFORE)[0]["web2"] == CPU_BEFORE
+    assert rollout.rollback_targets(fleet_of_two, order, "22222222")[0]["web2"] == GPU_BEFORE, "the later one"
+    fleet_of_two["web2"]["releases"][GPU_BEFORE] = "failed"
+    assert rollout.rollback_targets(fleet_of_two, order, "22222222")[0]["web2"] == CPU_BEFORE, "the good one"
+    del fleet_of_two["web2"]["releases"][CPU_BEFORE]
+    assert [each.code for each in rollout.rollback_targets(fleet_of_two, order, "22222222")[1]] == [
+        "rollback_to_failed"
+    ]
+
+
+@pytest.mark.rule("H3")
+def test_h3_the_journal_knows_a_hosts_releases_in_the_order_of_their_age() -> None:
+    releases = {
+        CPU: {"result": "good", "prepared_at": 3.0},
+        GPU: {"result": "good", "prepared_at": 1.0},
+        OLD: {"result": "failed"},
+    }
+    assert list(app_info.facts({"releases": releases})["releases"].items()) == [
+        (OLD, "failed"),
+        (GPU, "good"),
+        (CPU, "good"),
+    ]
+
+
+@pytest.mark.rule("H3")
+def test_h3_new_hardware_since_then_makes_a_rollback_without_a_name_ambiguous() -> None:
+    entries = {**mixed(), "web2": {**served(GPU, CPU), "releases": {CPU: "good", GPU: "good"}}}
+    assert [each.code for each in rollout.rollback_targets(entries, HOSTS)[1]] == ["rollback_ambiguous"]
+
+
+@pytest.mark.rule("H3")
+def test_h3_what_runs_once_runs_once_for_all_hardware() -> None:
+    entries = {host: entry(release=CPU) for host in HOSTS}
+    entries["web1"] = entry(release=GPU)
+    assert rollout.hook_host(entries, HOSTS, CPU) == ("web1", "")
+    assert rollout.hook_host(entries, HOSTS, GPU) == ("web1", "")
+    entries["web1"] = entry(release=GPU_BEFORE)
+    assert rollout.hook_host(entries, HOSTS, CPU) == ("web2", ""), "another deployment"
+
+
+@pytest.mark.rule("H3")
+def test_h3_a_report_names_the_deployment_of_different_releases() -> None:
+    entries = {"web1": entry("switched", release=CPU), "web2": entry("switched", release=GPU)}
+    run = {"hosts": ["web1", "web2"]}
+    assert rollout.report(entries, run)["release"] == "11111111"
+    assert rollout.report({"web1": entries["web1"]}, {"hosts": ["web1"]})["release"] == CPU
+    entries["web2"] = entry("switched", release=GPU_BEFORE)
+    assert rollout.report(entries, run)["release"] == ""
 
 
 @pytest.mark.parametrize(

@@ -794,3 +794,27 @@ def test_module_runs_as_a_process_of_its_own(site: Site) -> None:
         env={**os.environ, "PYTHONPATH": ":".join(path for path in sys.path if path)},
     )  # fmt: skip
     assert json.loads(done.stdout)["changed"] is True, done.stderr
+
+
+# -- accelerators ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.rule("H3")
+def test_h3_the_backend_of_the_pip_interface_decides_on_the_index_and_on_the_environment(site: Site) -> None:
+    site.write("requirements.txt", "torch\n")
+    site.variables.pop("PIP_NO_INDEX")
+    away = {"ALL_PROXY": "http://127.0.0.1:9"}
+    said = {name: site.build(environment={**away, "UV_TORCH_BACKEND": name})["msg"] for name in ("cpu", "cu128")}
+    assert "/whl/cpu/torch/" in said["cpu"]
+    assert "/whl/cu128/torch/" in said["cu128"]
+    driver = {"UV_TORCH_BACKEND": "auto", "UV_CUDA_DRIVER_VERSION": "580.65.06"}
+    assert "/whl/cu13" in site.build(environment={**away, **driver})["msg"]
+
+    site.write("requirements.txt", "toya==1.1.0\n")
+    site.variables["PIP_NO_INDEX"] = "1"
+    shelves = []
+    for number, backend in enumerate(("cpu", "cpu", "cu128")):
+        site.release(f"h{number}")
+        assert site.good(shared=True, environment={"UV_TORCH_BACKEND": backend})["shared"]
+        shelves.append(len(site.shelf()))
+    assert shelves == [1, 1, 2], "another accelerator, another environment"

@@ -76,6 +76,18 @@ def test_a_key_follows_the_packages_and_not_the_code(tmp_path: Path) -> None:
     assert key(tmp_path, FILES, environment=secret) == first, "a key tells nothing of a password"
 
 
+@pytest.mark.rule("H3")
+def test_h3_hosts_of_one_kind_have_the_same_accelerator_and_branch_of_its_driver(tmp_path: Path) -> None:
+    def facts(version: str, *variant: str) -> Any:
+        return ship.facts(deployment(tmp_path, FILES, variant=variant, environment={"UV_CUDA_DRIVER_VERSION": version}))
+
+    plain, patched = facts("550.54.14", "auto", "nvidia", "550"), facts("550.90.07", "auto", "nvidia", "550")
+    assert plain == patched
+    for other in (facts("550.54.14"), facts("580.65.06", "auto", "nvidia", "580"), facts("", "cpu")):
+        assert other["kind"] != plain["kind"]
+        assert other["key"] != plain["key"]
+
+
 def test_a_named_requirements_file_counts_whatever_it_is_called(tmp_path: Path) -> None:
     named = {"requirements": "deps/web", "mode": "legacy"}
     files = {"deps/web": "-r more\nflask\n", "deps/more": "click\n", "other": "x"}

@@ -16,13 +16,15 @@ from pathlib import Path
 VERSIONS = ("1.0.0", "1.1.0", "2.0.0")
 
 
-def make_wheel(folder: Path, name: str, version: str, requires: tuple[str, ...] = (), command: str = "") -> Path:
-    """Writes a pure wheel by hand; the same input gives the same bytes."""
+def make_wheel(
+    folder: Path, name: str, version: str, requires: tuple[str, ...] = (), command: str = "", code: str = ""
+) -> Path:
+    """Writes a pure wheel by hand, with `code` in its module; the same input gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     info = f"{name}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     files = {
-        f"{name}/__init__.py": f"__version__ = {version!r}\n",
+        f"{name}/__init__.py": f"__version__ = {version!r}\n{code}",
         f"{info}/METADATA": metadata + "".join(f"Requires-Dist: {item}\n" for item in requires),
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: toys\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }

@@ -1,0 +1,39 @@
+# Copyright: (c) 2026, pyfleet contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the plan wants of a pyproject.toml. The controller reads it: hosts' Python may be too old to read TOML."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+#: In Python's library since 3.11, which controllers have; hosts, and the type checker on their behalf, do not.
+tomllib: Any = importlib.import_module("tomllib")
+
+
+def extras_of(text: str | None) -> dict[str, Any] | None:
+    """`extras` and `conflicts` (sets of extras that exclude each other) of a project.
+
+    None when the text is no TOML, which is uv's to say; `extras` is None where the build backend declares them.
+    """
+    if text is None:
+        return None
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return None
+    project = _table(data.get("project"))
+    dynamic = project.get("dynamic")
+    computed = isinstance(dynamic, list) and "optional-dependencies" in dynamic
+    conflicts = _table(_table(data.get("tool")).get("uv")).get("conflicts")
+    sets = [
+        [str(item["extra"]) for item in each if isinstance(item, dict) and "extra" in item and "package" not in item]
+        for each in (conflicts if isinstance(conflicts, list) else [])
+        if isinstance(each, list)
+    ]
+    return {"extras": None if computed else list(_table(project.get("optional-dependencies"))), "conflicts": sets}
+
+
+def _table(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
