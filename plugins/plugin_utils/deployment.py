@@ -217,7 +217,7 @@ def deployment(
 ) -> Deployment:
     """Resolves the source and makes the plan.
 
-    `info` is the result of the module `app_info`; `cache` a folder on the controller for the source's archive. In check mode
+    `info` is the result of the module `app_info`, empty where no host is looked at; `cache` a folder on the controller for the source's archive. In check mode
     a host that is not provisioned is a warning: the dry run of provisioning, which comes before, has prepared nothing.
 
     Raises:
@@ -247,7 +247,7 @@ def deployment(
                 "digest": known.digest,
                 "known": resolved is not None,
             },
-            "host": host,
+            "host": host if info else None,
             "today": (today or datetime.date.today()).isoformat(),
             "release_id": release,
         }
