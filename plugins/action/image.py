@@ -55,7 +55,12 @@ class ActionModule(uv_install.ActionModule):
         toml = self._config(of_uv, source.version)
         context = image_context.pack(image.text, image.scripts, health, toml, Path(made.source.archive))
         # Of uv the origin and its checksums: the program itself is only brought for a build.
-        made_of = [hashlib.sha256(context).hexdigest(), source.identity(digest), sorted(checksums.items()), certificates]
+        made_of = [
+            hashlib.sha256(context).hexdigest(),
+            source.identity(digest),
+            sorted(checksums.items()),
+            certificates,
+        ]
         secrets = {containerfile.BUILD_ENV: image.build_env}
         if certificates:
             secrets[containerfile.CA_BUNDLE] = certificates
@@ -88,7 +93,12 @@ class ActionModule(uv_install.ActionModule):
                 self._remove_tmp_path(folder, force=True)
         if answer.get("needed") and self._task.diff and not answer.get("failed"):
             header = str(sent["tag"])
-            result["diff"] = {"before": "", "after": image.text, "before_header": "no such image", "after_header": header}
+            result["diff"] = {
+                "before": "",
+                "after": image.text,
+                "before_header": "no such image",
+                "after_header": header,
+            }
         return {
             **result,
             **answer,

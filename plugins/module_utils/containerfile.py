@@ -25,7 +25,7 @@ PYTHONS = ("auto", "base", "managed")
 PROGRAMS = "/usr/local/lib/pyfleet"
 CACHE = "/var/cache/pyfleet-uv"
 PYTHON_DIR = "/opt/pyfleet/python"
-OUT = "/var/tmp/pyfleet-source"  # noqa: S108 - in the build stage, which nobody shares
+OUT = "/var/tmp/pyfleet-source"
 #: Secrets of the build, by the ids of their mounts.
 BUILD_ENV, CA_BUNDLE = "pyfleet-env", "pyfleet-ca"
 #: What a step says before it fails, for the module to tell the cause.
@@ -197,9 +197,7 @@ def _scripts(plan: Mapping[str, Any], project: str) -> dict[str, str]:
     own = f"export INSTANCE_NUMBER=${{INSTANCE_NUMBER:-0}} INSTANCE_ID=${{INSTANCE_ID:-$HOSTNAME}}\ncd {shlex.quote(project)} || exit 1\n"
     scripts = {"run": f"#!/bin/bash\n# Starts {plan['run']['variable']}.\n{own}{plan['run']['script']}\n"}
     for worker in plan["workers"]:
-        scripts[f"worker-{worker['index']}"] = (
-            f"#!/bin/bash\n# Starts {worker['variable']}.\n{own}{worker['script']}\n"
-        )
+        scripts[f"worker-{worker['index']}"] = f"#!/bin/bash\n# Starts {worker['variable']}.\n{own}{worker['script']}\n"
     if plan["hooks"]["pre_run"]:
         scripts["pre-run"] = (
             f'#!/bin/bash\n{own}eval "${{CC_PRE_RUN_HOOK:?comes with the environment of the application}}"\n'
@@ -287,9 +285,12 @@ class _Writer:
         if not self.settings.source and "--no-editable" not in argv:
             argv.append("--no-editable")
         # The id makes the step another one for every release, the environment included, which no engine looks at.
-        steps = [f": release {self.release}"]
-        steps += self._hook("pre_hook", "CC_PRE_BUILD_HOOK") + [self._uv(argv)]
-        steps += self._hook("post_hook", "CC_POST_BUILD_HOOK")
+        steps = [f": release {self.release}", *self._hook("pre_hook", "CC_PRE_BUILD_HOOK")]
+        # uv takes a wheel of the project out of its cache as long as pyproject.toml has the same time.
+        steps += (
+            [] if self.settings.source else [f"find {shlex.quote(self.home)} -name pyproject.toml -exec touch {{}} +"]
+        )
+        steps += [self._uv(argv), *self._hook("post_hook", "CC_POST_BUILD_HOOK")]
         venv = posixpath.join(".", self.plan["project_root"], ".venv")
         steps += [
             "{ .venv/bin/python -m compileall -q -x /[.]venv/ . >/dev/null || true; }",
@@ -301,7 +302,7 @@ class _Writer:
     def _hook(self, key: str, name: str) -> list[str]:
         if not self.plan["build"][key]:
             return []
-        return [f'bash -c \'eval "${name}"\' || {{ echo {FAILED} {name} >&2; exit 1; }}']
+        return [f"bash -c 'eval \"${name}\"' || {{ echo {FAILED} {name} >&2; exit 1; }}"]
 
     def _uv(self, argv: Sequence[str]) -> str:
         return shlex.join(["uv", *argv])
@@ -340,7 +341,11 @@ class _Writer:
         ]
         lines += [f"COPY --from=build {own} {OUT}/ {self.home}/"] if self.settings.source else []
         # Engines differ in whom a folder belongs to that they make on the way.
-        hand_over = f"chown {self.settings.user} {shlex.quote(self.home)} {shlex.quote(self.project)}; " if self.settings.source else ""
+        hand_over = (
+            f"chown {self.settings.user} {shlex.quote(self.home)} {shlex.quote(self.project)}; "
+            if self.settings.source
+            else ""
+        )
         lines += [
             f"RUN {hand_over}[ -x /bin/bash ] || {{ echo {FAILED} bash >&2; exit 1; }}; "
             f"{shlex.quote(venv)}/bin/python -c '' || {{ echo {FAILED} python >&2; exit 1; }}",
@@ -375,11 +380,24 @@ def read_failure(output: str) -> tuple[str, str]:
     `output` is what the engine printed, in which it repeats each step, and the one that failed once more in the end.
     """
     told = re.findall(rf"^(?:[#0-9. ]+ )?{FAILED} (\S+)\s*$", output, re.MULTILINE)
-    own = re.compile(r"(\[\d+/\d+\] )?STEP \d+|-->|COMMIT |Error: building at STEP|Error: error building|time=\"|" + FAILED)
+    own = re.compile(
+        r"(\[\d+/\d+\] )?STEP \d+|-->|COMMIT |Error: building at STEP|Error: error building|time=\"|" + FAILED
+    )
     rows = [row for row in output.splitlines() if row.strip() and not own.match(row)]
     text = "\n".join(rows)
     words = uv.error_words(text) if re.search(r"^\s*error:", text, re.MULTILINE) else "\n".join(rows[-20:])
     return (told[-1] if told else ""), words
 
 
-__all__ = ["ABOUT_HOSTS", "BUILD_ENV", "CA_BUNDLE", "ENGINES", "FAILED", "Image", "Settings", "check", "make_image", "read_failure"]
+__all__ = [
+    "ABOUT_HOSTS",
+    "BUILD_ENV",
+    "CA_BUNDLE",
+    "ENGINES",
+    "FAILED",
+    "Image",
+    "Settings",
+    "check",
+    "make_image",
+    "read_failure",
+]

@@ -1532,7 +1532,7 @@ CATALOGUE: dict[str, Entry] = {
     "image_legacy": _error(
         "H5",
         "No image is made of an application in legacy mode: {value}.",
-        "legacy mode puts Nginx in front of a backend server on a socket of systemd, which one container does not hold; images are of uv mode",
+        "legacy mode is Nginx in front of a backend on a socket of systemd, which one container does not hold; images are of uv mode",
         "Give the project a uv.lock (uv add -r requirements.txt) and set {variable}, or deploy it to a host.",
     ),
     "image_without_chain": _warning(

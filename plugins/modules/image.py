@@ -160,7 +160,7 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.pyfleet.runtime.plugins.module_utils import containerfile, process, uv
+from ansible_collections.pyfleet.runtime.plugins.module_utils import containerfile, environment, process, uv
 from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import Finding, finding
 from ansible_collections.pyfleet.runtime.plugins.module_utils.hidden import keep_hidden
 
@@ -262,10 +262,11 @@ class Build:
     def build(self, inputs: str) -> None:
         """Unpacks the context, and lets the engine build. Secrets lie in memory, where there is some, and go away with the build."""
         options = self.options
-        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
-        with tempfile.TemporaryDirectory(prefix="pyfleet-image-") as folder, tempfile.TemporaryDirectory(
-            prefix="pyfleet-image-", dir=memory
-        ) as private:
+        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        with (
+            tempfile.TemporaryDirectory(prefix="pyfleet-image-") as folder,
+            tempfile.TemporaryDirectory(prefix="pyfleet-image-", dir=memory) as private,
+        ):
             for archive, wanted in ((options["context"], None), (options["uv_archive"], "uv")):
                 with tarfile.open(archive) as tar:
                     for member in tar.getmembers():
@@ -334,7 +335,7 @@ class Build:
 
     def end(self, error: uv.UvError) -> NoReturn:
         """Ends the module with what went wrong."""
-        self.module.fail_json(msg=process.scrub(error.render(), self.secrets), reason=error.reason, **self.result)
+        self.module.fail_json(msg=environment.scrub(error.render(), self.secrets), reason=error.reason, **self.result)
         raise SystemExit(1)  # fail_json never returns; this tells the type checker
 
 

@@ -76,7 +76,9 @@ def is_package(pyproject: str | None) -> bool:
     """Whether uv installs the project itself: `tool.uv.package` decides, else whether there is a build system. For a hint only, where
     the text cannot be read."""
     text = pyproject or ""
-    decided = re.search(r"^\s*\[tool\.uv\]\s*$(?:(?!^\s*\[).)*?^\s*package\s*=\s*(true|false)", text, re.MULTILINE | re.DOTALL)
+    decided = re.search(
+        r"^\s*\[tool\.uv\]\s*$(?:(?!^\s*\[).)*?^\s*package\s*=\s*(true|false)", text, re.MULTILINE | re.DOTALL
+    )
     return decided.group(1) == "true" if decided else bool(re.search(r"^\s*\[build-system\]", text, re.MULTILINE))
 
 
