@@ -114,6 +114,7 @@ def in_image(
     run = Run(bed.name)
     environment = {"CONTAINERS_CONF": str(run.conf)}
     base = images.ensure(SUITE, run.conf)
+    before = images.ids(run.conf)
     taken: dict[str, list[dict[str, Any]]] = {title: [] for title, _ in IMAGE_WAYS}
     code = source / "app" / "main.py"
     original = code.read_text()
@@ -136,7 +137,7 @@ def in_image(
                 (event,) = played.of("image")
                 measured[part] = event.result["seconds"]
                 measured["mb"] = event.result["image"]["size"] / 1e6
-            clean(run)
+            images.remove(run.conf, images.ids(run.conf) - before)
             if turn:
                 taken[title].append(measured)
                 say(
@@ -144,14 +145,6 @@ def in_image(
                 )
     code.write_text(original)
     return taken
-
-
-def clean(run: Run) -> None:
-    """Removes the images, the layers that they leave behind included; what has a name stays."""
-    listed = run.podman("images", "--quiet", "--filter", "reference=localhost/bench-image").stdout.split()
-    if listed:
-        run.podman("rmi", "--force", *dict.fromkeys(listed), check=False)
-    run.podman("image", "prune", "--force", check=False)
 
 
 def cell(values: Sequence[float], digits: int) -> str:
@@ -187,6 +180,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="repetitions (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="one repetition")
+    parser.add_argument("--part", choices=("hosts", "images"), help="one half of it")
     parser.add_argument("--keep", action="store_true", help="leave the host")
     parser.add_argument("--run", default="benchmark", help="name of the run of hosts (default: %(default)s)")
     options = parser.parse_args(argv)
@@ -210,13 +204,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             bed.up(**{HOST: SUITE})
             bed.play("playbooks/provision.yml", limit=HOST).succeeded()
             source = make_source(pathlib.Path(scratch))
-            hosts = on_host(bed, source, options.repeat, say)
-            built = in_image(bed, source, options.repeat, say)
+            hosts = on_host(bed, source, options.repeat, say) if options.part != "images" else {}
+            built = in_image(bed, source, options.repeat, say) if options.part != "hosts" else {}
         finally:
             if not options.keep:
                 Run(options.run).down()
     say("")
-    for line in [*table(hosts), "", *image_table(built)]:
+    for line in [*(table(hosts) if hosts else []), "", *(image_table(built) if built else [])]:
         say(line)
     seconds = (datetime.datetime.now(datetime.timezone.utc) - began).total_seconds()
     path = WORK / f"sync-{began:%Y%m%d-%H%M%S}.json"
