@@ -91,7 +91,9 @@ class ActionModule(uv_install.ActionModule):
                 answer = self._module({**sent, **more}, task_vars)
             finally:
                 self._remove_tmp_path(folder, force=True)
-        if answer.get("needed") and self._task.diff and not answer.get("failed"):
+        if answer.get("failed"):
+            return {**result, **answer}
+        if answer.get("needed") and self._task.diff:
             header = str(sent["tag"])
             result["diff"] = {
                 "before": "",

@@ -286,10 +286,6 @@ class _Writer:
             argv.append("--no-editable")
         # The id makes the step another one for every release, the environment included, which no engine looks at.
         steps = [f": release {self.release}", *self._hook("pre_hook", "CC_PRE_BUILD_HOOK")]
-        # uv takes a wheel of the project out of its cache as long as pyproject.toml has the same time.
-        steps += (
-            [] if self.settings.source else [f"find {shlex.quote(self.home)} -name pyproject.toml -exec touch {{}} +"]
-        )
         steps += [self._uv(argv), *self._hook("post_hook", "CC_POST_BUILD_HOOK")]
         venv = posixpath.join(".", self.plan["project_root"], ".venv")
         steps += [
@@ -341,11 +337,8 @@ class _Writer:
         ]
         lines += [f"COPY --from=build {own} {OUT}/ {self.home}/"] if self.settings.source else []
         # Engines differ in whom a folder belongs to that they make on the way.
-        hand_over = (
-            f"chown {self.settings.user} {shlex.quote(self.home)} {shlex.quote(self.project)}; "
-            if self.settings.source
-            else ""
-        )
+        folders = " ".join(shlex.quote(path) for path in dict.fromkeys((self.home, self.project)))
+        hand_over = f"chown {self.settings.user} {folders}; " if self.settings.source else ""
         lines += [
             f"RUN {hand_over}[ -x /bin/bash ] || {{ echo {FAILED} bash >&2; exit 1; }}; "
             f"{shlex.quote(venv)}/bin/python -c '' || {{ echo {FAILED} python >&2; exit 1; }}",

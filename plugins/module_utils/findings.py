@@ -1611,6 +1611,6 @@ CATALOGUE: dict[str, Entry] = {
         "H5",
         "The image could not be built.",
         "a build that fails leaves the images that there are as they were",
-        "Read the words above; {value} shows every step.",
+        "Read the words above ({value}). With -v ansible-playbook shows the engine's command, to run by hand.",
     ),
 }

@@ -304,7 +304,7 @@ class Build:
         if verdict.reason in _UV_REASONS:
             what = "uv could not install what uv.lock says."
             self.end(uv.UvError(verdict.reason, what, words=words, rule=verdict.rule, next_step=verdict.next_step))
-        what = "it took too long (image_timeout)" if done.timed_out else self.result["commands"][-1]
+        what = "it took too long (image_timeout)" if done.timed_out else f"{self.options['engine']} build"
         self.fail(finding("image_build_failed", "image_engine", what), words)
 
     def write_environment(self, check: bool) -> None:

@@ -101,7 +101,7 @@ def carry() -> None:
     if os.path.isdir(f"{old}{WORK}/one"):
         os.makedirs(f"{new}{WORK}/two")
         subprocess.run(["cp", "-al", f"{old}{WORK}/one/.", f"{new}{WORK}/two/"], check=True)
-        subprocess.run(f"cp -al {old}/usr {new}/ 2>/dev/null || true", shell=True, check=True)
+        subprocess.run(["cp", "-al", f"{old}/usr", f"{new}/"], check=True)
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ import pytest
 from ansible_collections.pyfleet.runtime.tests.hosts import images
 from ansible_collections.pyfleet.runtime.tests.hosts.hosts import Run
 from ansible_collections.pyfleet.runtime.tests.hosts.machine import CHECKOUT, as_root
+from ansible_collections.pyfleet.runtime.tests.hosts.mirror import Mirror
 from ansible_collections.pyfleet.runtime.tests.testbed import Bed, Played
 
 pytestmark = pytest.mark.rule("H5")
@@ -35,7 +36,10 @@ TOKEN = "tok-3f9a1c77-of-the-build-and-the-application"
 PASSWORD = "pw-8d21b0e4-of-an-index"
 #: Values that a file for --env-file can hold, and that some reader of such files might take for something else.
 ODD = """ two  spaces 'single' "double" $HOME `id` \\n # not a comment %s ü """
-HOOK = f'[ "$API_TOKEN" = {TOKEN} ] && [ "$UV_INDEX_INTERNAL_PASSWORD" = {PASSWORD} ] && echo hooked > built.txt'
+HOOK = '[ "$API_TOKEN $UV_INDEX_INTERNAL_PASSWORD" = "$EXPECTED" ] && echo hooked > built.txt'
+
+
+PYTHON = "import sys; print('%d.%d' % sys.version_info[:2], sys.base_prefix.rpartition('/')[0])"
 
 
 def block(start: str) -> str:
@@ -105,9 +109,8 @@ def shop(
     env = {
         "CC_PYTHON_UV_RUN_COMMAND": "uv run uvicorn app.main:app --host 0.0.0.0 --port $PORT",
         "CC_HEALTH_CHECK_PATH": "/health",
-        "CC_POST_BUILD_HOOK": HOOK.replace(TOKEN, '"$EXPECTED_TOKEN"').replace(PASSWORD, '"$EXPECTED_PASSWORD"'),
-        "EXPECTED_TOKEN": TOKEN,
-        "EXPECTED_PASSWORD": PASSWORD,
+        "CC_POST_BUILD_HOOK": HOOK,
+        "EXPECTED": f"{TOKEN} {PASSWORD}",
         "API_TOKEN": TOKEN,
         "UV_INDEX_INTERNAL_PASSWORD": PASSWORD,
         "ODD": ODD,
@@ -280,6 +283,23 @@ def test_b4_a_stale_lock_or_a_hook_that_fails_ends_the_build_in_their_own_words(
     assert result(failed)["reason"] == "lock_stale"
     assert shop.tags() == tags
     assert TOKEN not in failed.output
+
+
+@pytest.mark.rule("C5")
+def test_c5_uv_brings_a_python_that_the_image_below_does_not_have(
+    shop: Shop, locked_apps: Callable[[str], pathlib.Path], python_mirror: Mirror
+) -> None:
+    variables = {
+        "app_source": {"path": str(locked_apps("tiny"))},
+        "app_env": {"CC_PYTHON_UV_RUN_COMMAND": "uv run python server.py", "CC_PYTHON_VERSION": "3.11"},
+        "image_env_file": "",
+        "image_build_arguments": ["--network=host"],
+    }
+    failed = shop.build(variables={**variables, "image_python": "base"}).failed()
+    assert "No interpreter found for Python 3.11" in failed.message()
+    made = shop.build(variables={**variables, "uv_python_downloads_json_url": python_mirror.url}).succeeded()
+    told = shop.podman("run", "--rm", "--no-healthcheck", result(made)["image"]["tag"], "python", "-c", PYTHON)
+    assert told.split() == ["3.11", "/opt/pyfleet/python"]
 
 
 def test_what_is_missing_is_told_before_anything_is_built(bed: Bed, shop: Shop) -> None:
