@@ -19,13 +19,14 @@ import subprocess
 import sys
 import time
 import urllib.request
+from typing import Any
 
 WORK = "/var/tmp/pyfleet-starts"
 PORT = 18999
 SYNC = ["/usr/local/bin/uv", "sync", "--locked", "--no-progress", "--no-dev"]
 
 
-def variables(release: str, case: dict) -> dict:
+def variables(release: str, case: dict[str, Any]) -> dict[str, str]:
     """What the build and the application see, as on a host of the collection."""
     known = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -38,7 +39,7 @@ def variables(release: str, case: dict) -> dict:
     return {**known, **case.get("environment", {})}
 
 
-def build(source: str, release: str, case: dict, version: str) -> float:
+def build(source: str, release: str, case: dict[str, Any], version: str) -> float:
     """Unpacks and syncs; seconds."""
     folder = f"{WORK}/{release}"
     began = time.monotonic()
@@ -61,7 +62,7 @@ def build(source: str, release: str, case: dict, version: str) -> float:
     return time.monotonic() - began
 
 
-def start(release: str, case: dict, version: str) -> float:
+def start(release: str, case: dict[str, Any], version: str) -> float:
     """Starts the application and waits for its health; seconds. It has ended when this returns."""
     folder = f"{WORK}/{release}"
     command = [f"{folder}/.venv/bin/uvicorn", "app.main:app", "--host", "127.0.0.1", "--port", str(PORT)]

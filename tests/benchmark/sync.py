@@ -59,7 +59,7 @@ WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("`--no-editable`", {"prefix": True, "steps": [["--no-editable"]]}),
 )
 COLUMNS = ("build", "first", "second", "mb", "rebuild", "restart")
-IMAGE_WAYS = (
+IMAGE_WAYS: tuple[tuple[str, dict[str, str]], ...] = (
     ("one layer for all (forced by a CC_PRE_BUILD_HOOK)", {"CC_PRE_BUILD_HOOK": ":"}),
     ("dependencies in a layer of their own", {}),
 )
@@ -149,8 +149,8 @@ def in_image(
 
 def cell(values: Sequence[float], digits: int) -> str:
     """The median, and how far the repetitions lie apart."""
-    shown = f"{statistics.median(values):.{digits}f}"
-    return shown if len(values) == 1 else f"{shown} ({min(values):.{digits}f}–{max(values):.{digits}f})"
+    middle, least, most = (f"{value:.{digits}f}" for value in (statistics.median(values), min(values), max(values)))
+    return middle if least == most else f"{middle} ({least}–{most})"
 
 
 def table(taken: Mapping[str, Sequence[Measured]]) -> list[str]:

@@ -29,6 +29,8 @@ from ansible_collections.pyfleet.runtime.tests.hosts.machine import CHECKOUT, as
 from ansible_collections.pyfleet.runtime.tests.hosts.mirror import Mirror
 from ansible_collections.pyfleet.runtime.tests.testbed import Bed, Played
 
+from .conftest import Maker
+
 pytestmark = pytest.mark.rule("H5")
 
 PAGE = (CHECKOUT / "docs" / "images.md").read_text(encoding="utf-8")
@@ -283,6 +285,19 @@ def test_b4_a_stale_lock_or_a_hook_that_fails_ends_the_build_in_their_own_words(
     assert result(failed)["reason"] == "lock_stale"
     assert shop.tags() == tags
     assert TOKEN not in failed.output
+
+
+def test_h5_bytecode_that_the_build_compiles_lies_where_the_unit_looks(make_app: Maker) -> None:
+    app = make_app(fixture="fastapi", limit="trixie1")
+    app.env = {
+        "CC_PYTHON_UV_RUN_COMMAND": "uv run uvicorn app.main:app --host 0.0.0.0 --port $PORT",
+        "CC_PRE_RUN_HOOK": "find $PREFIX -name '*.pyc' | wc -l > ~/compiled",
+        "PREFIX": "/var/cache/app-shop",
+    }
+    app.deploy(variables={"app_compile_bytecode": True}).succeeded()
+    # Before the first start; afterwards it would be the start that has compiled.
+    assert int(app.host.read("/srv/pyfleet/shop/home/compiled")) > 1000
+    assert app.host("find /srv/pyfleet/shop/current/.venv/ -name '*.pyc' | wc -l") == "0"
 
 
 @pytest.mark.rule("C5")

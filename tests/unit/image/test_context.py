@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,8 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("time.time", lambda: 1.0)
     assert pack("FROM x\n", {"run": ""}, health_program({"paths": ["/"]}), "", archive) == first
     assert pack("FROM x\n", {"run": ""}, health_program({"paths": ["/a"]}), "", archive) != first
+    with zipfile.ZipFile(io.BytesIO(health_program({"paths": ["/"]}))) as program:
+        assert {member.date_time for member in program.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     assert "scripts/health.pyz" not in unpacked(pack("FROM x\n", {}, None, "", archive))
 
 

@@ -148,7 +148,7 @@ def test_i_secrets_are_files_of_the_owner_that_the_build_removes_and_nothing_tel
 def test_the_file_for_env_file_is_the_owners_and_written_once(world: World) -> None:
     path = world.folder / "shop.env"
     world.run()
-    arguments = {"env_file": str(path), "env_text": f"TOKEN={SECRET}\nODD= $x ü\n"}
+    arguments: dict[str, Any] = {"env_file": str(path), "env_text": f"TOKEN={SECRET}\nODD= $x ü\n"}
     written = world.run(**arguments)
     assert written["changed"]
     assert path.read_text() == arguments["env_text"]
