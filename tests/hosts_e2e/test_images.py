@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from ansible_collections.pyfleet.runtime.tests.hosts import images
 from ansible_collections.pyfleet.runtime.tests.hosts.hosts import Run
@@ -101,7 +102,9 @@ def shop(
     folder = tmp_path_factory.mktemp("images")
     shutil.copytree(locked_apps("fastapi"), folder / "shop")
     run = Run(bed.name)
+    (added,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     variables = {
+        **yaml.safe_load(added),
         "app_name": "shop",
         "app_source": {"path": str(folder / "shop")},
         "image_base": images.ensure("trixie", run.conf),
@@ -115,6 +118,8 @@ def shop(
         "EXPECTED": f"{TOKEN} {PASSWORD}",
         "API_TOKEN": TOKEN,
         "UV_INDEX_INTERNAL_PASSWORD": PASSWORD,
+        "CC_PRE_RUN_HOOK": 'echo "before $APP_ID in $PWD"',
+        "CC_WORKER_COMMAND": "uv run python -c 'import fastapi; print(fastapi.__name__)'",
         "ODD": ODD,
         "LINES": "one\ntwo",
     }
@@ -240,6 +245,10 @@ def test_h5_it_runs_as_the_page_says_unprivileged_and_stops_on_sigterm(built: Pl
     shop.podman("stop", "--time", "20", name)
     assert time.monotonic() - began < 8
     assert shop.podman("inspect", "--format", "{{.State.ExitCode}}", name) == "0"
+
+    others = block("podman run --env-file").replace("localhost/shop:RELEASE", f"{shop.repository}:{release}")
+    said = shop.shell(others.replace("podman run", "podman run --rm --no-healthcheck"))
+    assert said.split("\n")[:2] == ["before app-shop in /srv/pyfleet/shop/current", "fastapi"]
 
 
 @pytest.mark.rule("E1", "E4")
