@@ -26,6 +26,8 @@ PROGRAMS = "/usr/local/lib/pyfleet"
 CACHE = "/var/cache/pyfleet-uv"
 PYTHON_DIR = "/opt/pyfleet/python"
 OUT = "/var/tmp/pyfleet-source"
+#: What the project itself adds to the environment of its dependencies.
+OWN = "/var/tmp/pyfleet-own"
 #: Secrets of the build, by the ids of their mounts.
 BUILD_ENV, CA_BUNDLE = "pyfleet-env", "pyfleet-ca"
 #: What a step says before it fails, for the module to tell the cause.
@@ -247,7 +249,15 @@ class _Writer:
     def text(self, public: Mapping[str, str], port: int, *, layered: bool, needs_uv: bool, has_health: bool) -> str:
         """The whole file."""
         lines = [f"# The image of release {self.release}, made from its plan by the playbook image.yml.", ""]
-        lines += [*self._dependencies(layered), "", *self._build(), "", *self._final(public, port, needs_uv)]
+        # A hook may have changed anything in the environment; then it is taken as it is.
+        apart = layered and not self.plan["build"]["post_hook"]
+        lines += [
+            *self._dependencies(layered),
+            "",
+            *self._build(apart),
+            "",
+            *self._final(public, port, needs_uv, apart),
+        ]
         if has_health:
             deadline = max(1, round(self.plan["health"]["deadline"]))
             program = [f"{self.project}/.venv/bin/python", "-I", f"{PROGRAMS}/health.pyz"]
@@ -279,14 +289,17 @@ class _Writer:
             lines += [f"COPY dependencies/ {self.home}/", self._run([self._uv([*argv, *_ONLY_DEPENDENCIES])])]
         return lines
 
-    def _build(self) -> list[str]:
+    def _build(self, apart: bool) -> list[str]:
         """The application itself, with its hooks (B6), and what of it goes into the image."""
         argv = list(self.plan["build"]["argv"])
         if not self.settings.source and "--no-editable" not in argv:
             argv.append("--no-editable")
         # The id makes the step another one for every release, the environment included, which no engine looks at.
         steps = [f": release {self.release}", *self._hook("pre_hook", "CC_PRE_BUILD_HOOK")]
+        steps += [f"mkdir -p {OWN}/.venv; touch {OWN}/begun"] if apart else []
         steps += [self._uv(argv), *self._hook("post_hook", "CC_POST_BUILD_HOOK")]
+        # By the time of the inode: uv leaves files with the times of their wheels.
+        steps += [f"find .venv ! -type d -cnewer {OWN}/begun -exec cp -a --parents {{}} {OWN}/ ';'"] if apart else []
         venv = posixpath.join(".", self.plan["project_root"], ".venv")
         steps += [
             "{ .venv/bin/python -m compileall -q -x /[.]venv/ . >/dev/null || true; }",
@@ -316,7 +329,7 @@ class _Writer:
             ]
         return "RUN " + " ".join(mounts) + " \\\n    " + "; \\\n    ".join([*first, *steps])
 
-    def _final(self, public: Mapping[str, str], port: int, needs_uv: bool) -> list[str]:
+    def _final(self, public: Mapping[str, str], port: int, needs_uv: bool, apart: bool) -> list[str]:
         """What runs: neither build tools nor cache, and uv only where a command calls it."""
         own = f"--chown={self.settings.user}"
         venv = f"{self.project}/.venv"
@@ -332,8 +345,9 @@ class _Writer:
             f"COPY --from=build {PYTHON_DIR}/ {PYTHON_DIR}/",
             *(["COPY uv /usr/local/bin/uv"] if needs_uv else []),
             f"COPY --from=build {own} {self.root}/home/ {self.root}/home/",
-            f"COPY --from=build {venv}/ {venv}/",
+            f"COPY --from={'dependencies' if apart else 'build'} {venv}/ {venv}/",
             f"COPY scripts/ {PROGRAMS}/",
+            *([f"COPY --from=build {OWN}/.venv/ {venv}/"] if apart else []),
         ]
         lines += [f"COPY --from=build {own} {OUT}/ {self.home}/"] if self.settings.source else []
         # Engines differ in whom a folder belongs to that they make on the way.

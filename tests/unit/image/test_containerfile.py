@@ -216,12 +216,28 @@ def test_it_runs_as_a_numeric_user_who_owns_the_source_but_not_the_environment()
     final = stages(image(settings=Settings(BASE, user="2000:3000")))["final"]
     assert "\nUSER 2000:3000\n" in final
     assert f"COPY --from=build --chown=2000:3000 /var/tmp/pyfleet-source/ {HOME}/" in final
-    assert f"COPY --from=build {HOME}/.venv/ {HOME}/.venv/" in final
+    assert f"COPY --from=dependencies {HOME}/.venv/ {HOME}/.venv/" in final
     # Layers that a change of code leaves as they are come before the source, and the release's id after it.
     order = [
         final.index(part) for part in (f"{HOME}/.venv/ ", "scripts/ ", "/var/tmp/pyfleet-source/ ", RELEASE, "USER ")
     ]
     assert order == sorted(order)
+
+
+def test_what_the_project_adds_to_the_environment_is_a_layer_beside_that_of_its_dependencies() -> None:
+    made = stages(image())
+    (step,) = steps(made["build"], "RUN")
+    parts = ("touch /var/tmp/pyfleet-own/begun", "uv sync", "find .venv ! -type d -cnewer /var/tmp/pyfleet-own/begun")
+    order = [step.index(part) for part in parts]
+    assert order == sorted(order)
+    own = f"COPY --from=build /var/tmp/pyfleet-own/.venv/ {HOME}/.venv/"
+    assert own in made["final"]
+    assert made["final"].index("--from=dependencies") < made["final"].index(own)
+    # A hook may change or remove any file of it, and without a layer there is nothing to add to.
+    for env in ({"CC_POST_BUILD_HOOK": "x"}, {"CC_PRE_BUILD_HOOK": "x"}):
+        whole = stages(image(env))
+        assert f"COPY --from=build {HOME}/.venv/ {HOME}/.venv/" in whole["final"]
+        assert "pyfleet-own" not in "".join(whole.values())
 
 
 @pytest.mark.parametrize(
@@ -304,7 +320,7 @@ def test_a_project_in_a_folder_of_the_source() -> None:
     assert f"WORKDIR {HOME}/web\n" in both["dependencies"]
     assert f"COPY dependencies/ {HOME}/\n" in both["dependencies"]
     assert "--exclude=./web/.venv -cf - ." in both["build"]
-    assert f"COPY --from=build {HOME}/web/.venv/ {HOME}/web/.venv/" in both["final"]
+    assert f"COPY --from=dependencies {HOME}/web/.venv/ {HOME}/web/.venv/" in both["final"]
     assert f"cd {HOME}/web || exit 1" in made.scripts["run"]
     assert made.environment["VIRTUAL_ENV"] == f"{HOME}/web/.venv"
     assert made.environment["APP_HOME"] == HOME
