@@ -386,7 +386,7 @@ def read_failure(output: str) -> tuple[str, str]:
 
     `output` is what the engine printed, in which it repeats each step, and the one that failed once more in the end.
     """
-    told = re.findall(rf"^(?:[#0-9. ]+ )?{FAILED} (\S+)\s*$", output, re.MULTILINE)
+    told = re.findall(rf"^(?:[#0-9. ]+ )?{FAILED} (\S+)", output, re.MULTILINE)
     own = re.compile(
         r"(\[\d+/\d+\] )?STEP \d+|-->|COMMIT |Error: building at STEP|Error: error building|time=\"|" + FAILED
     )

@@ -328,6 +328,7 @@ def test_a_project_in_a_folder_of_the_source() -> None:
 
 def test_without_its_source_the_project_is_a_package() -> None:
     made = image(settings=Settings(BASE, source=False))
+    assert "image_no_package" not in codes(made)
     (step,) = steps(stages(made)["build"], "RUN")
     assert "uv sync --locked --no-progress --no-dev --no-editable;" in step
     assert "/var/tmp/pyfleet-source/ " not in stages(made)["final"]
