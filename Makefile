@@ -87,6 +87,10 @@ benchmark: setup ## round trips and times against a conventional playbook and th
 benchmark-flow: setup ## what the services of Request Flow cost: requests per second, latency, memory
 	@$(PYTHON) tests/benchmark/flow.py
 
+.PHONY: benchmark-sync
+benchmark-sync: setup ## what options of a sync cost: bytecode, link mode, layers, on a host and in an image; eight minutes
+	@$(PYTHON) tests/benchmark/sync.py
+
 .PHONY: hosts-up
 hosts-up: setup ## test hosts of all four suites to play with; RUN=name
 	@$(TESTBED) up --run $(RUN)

@@ -52,22 +52,7 @@ class ActionModule(ActionBase):
         )
         answer = self._ask(sent, task_vars)
         if answer.get("needed") and not answer.get("failed") and not self._task.check_mode:
-            machine = str(answer.get("machine"))
-            chosen = uv_fetch.Source(
-                source.kind, version, checksums.get(machine) or checksums.get("", ""),
-                source.url.replace("{machine}", machine), source.file, source.index_url,
-            )  # fmt: skip
-            if chosen.kind == "url" and not chosen.checksum:
-                raise AnsibleActionFail(
-                    f"There is no checksum for {machine}.\n"
-                    "Rule:      uv from a URL is checked against uv_checksum\n"
-                    f"Next step: Set uv_checksum to the archive's sha256, or to a mapping with the key {machine}."
-                )
-            cache = Path(str(arguments.get("controller_cache") or uv_fetch.default_cache())).expanduser()
-            try:
-                fetched = uv_fetch.fetch(chosen, machine, cache)
-            except (uv_fetch.FetchError, OSError) as error:
-                raise AnsibleActionFail(str(error)) from error
+            fetched = self._fetch(arguments, source, checksums, str(answer.get("machine")))
             folder = self._make_tmp_path()
             remote = self._connection._shell.join_path(folder, "uv.tar.gz")
             self._transfer_file(str(fetched.archive), remote)
@@ -75,6 +60,26 @@ class ActionModule(ActionBase):
             answer = self._ask({**sent, "archive": remote, "programs": dict(fetched.programs)}, task_vars)
         result.update(answer)
         return result
+
+    def _fetch(
+        self, arguments: Mapping[str, Any], source: uv_fetch.Source, checksums: Mapping[str, str], machine: str
+    ) -> uv_fetch.Fetched:
+        """Brings uv for one kind of machine to the controller."""
+        chosen = uv_fetch.Source(
+            source.kind, source.version, checksums.get(machine) or checksums.get("", ""),
+            source.url.replace("{machine}", machine), source.file, source.index_url,
+        )  # fmt: skip
+        if chosen.kind == "url" and not chosen.checksum:
+            raise AnsibleActionFail(
+                f"There is no checksum for {machine}.\n"
+                "Rule:      uv from a URL is checked against uv_checksum\n"
+                f"Next step: Set uv_checksum to the archive's sha256, or to a mapping with the key {machine}."
+            )
+        cache = Path(str(arguments.get("controller_cache") or uv_fetch.default_cache())).expanduser()
+        try:
+            return uv_fetch.fetch(chosen, machine, cache)
+        except (uv_fetch.FetchError, OSError) as error:
+            raise AnsibleActionFail(str(error)) from error
 
     def _ask(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         answer: dict[str, Any] = self._execute_module(module_name=MODULE, module_args=arguments, task_vars=task_vars)

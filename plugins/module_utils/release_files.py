@@ -29,12 +29,15 @@ class ReleaseFiles:
         self.release = release
 
     def make_folders(self, uid: int, gid: int) -> None:
-        """Makes the application's folders; its home belongs to its user."""
+        """Makes the application's folders; its home belongs to its user, and the cache, into which a build may compile before systemd
+        makes it for the first start."""
         releases = os.path.dirname(self.layout.release("x"))
         for folder in (self.layout.folder, releases, self.layout.settings, self.layout.run):
             os.makedirs(folder, mode=0o755, exist_ok=True)
         os.makedirs(self.layout.home, mode=0o700, exist_ok=True)
-        os.chown(self.layout.home, uid, gid)
+        os.makedirs(f"/var/cache/app-{self.layout.name}", mode=0o755, exist_ok=True)
+        for folder in (self.layout.home, f"/var/cache/app-{self.layout.name}"):
+            os.chown(folder, uid, gid)
 
     def unpack(self, uid: int, gid: int, archive: str, content: str) -> None:
         """Unpacks as root where nobody else can reach: a link planted meanwhile would let the archive write elsewhere."""

@@ -18,8 +18,11 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
+
 from ansible_collections.pyfleet.runtime.plugins.module_utils import accelerator, lock
 from ansible_collections.pyfleet.runtime.plugins.module_utils.activation import activate, project_root
+from ansible_collections.pyfleet.runtime.plugins.module_utils.bytecode import CACHE
 from ansible_collections.pyfleet.runtime.plugins.module_utils.environment import to_environment_file, validate
 from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import (
     Finding,
@@ -180,10 +183,15 @@ class Deployment:
             vcl = (plan["chain"]["settings"].get("varnish") or {}).get("vcl", "")
             chain = {"files": flow.files, "units": flow.units, "vcl": vcl}
         description.inner = [dict(layer) for layer in plan["ports"]["behind"]]
+        build_environment = dict(plan["build"]["environment"])
+        if boolean((self.settings.get("build") or {}).get("compile_bytecode") or False, strict=False):
+            # Where the units look for compiled code, which they look for nowhere else.
+            place = os.path.join(CACHE, f"app-{self.settings['name']}", self.release)
+            build_environment.setdefault("PYTHONPYCACHEPREFIX", place)
         return json.dumps(
             {
                 "environment": to_environment_file(plan["environment"]),
-                "build_environment": to_environment_file(plan["build"]["environment"]),
+                "build_environment": to_environment_file(build_environment),
                 "run": run_script(folder, plan["run"]["script"], command),
                 "workers": {
                     str(worker["index"]): run_script(folder, worker["script"], f"worker {worker['index']}")
@@ -221,8 +229,9 @@ def deployment(
 ) -> Deployment:
     """Resolves the source and makes the plan.
 
-    `info` is the result of the module `app_info`; `cache` a folder on the controller for the source's archive. In check mode
-    a host that is not provisioned is a warning: the dry run of provisioning, which comes before, has prepared nothing.
+    `info` is the result of the module `app_info`, and empty where no host is looked at; `cache` a folder on the controller for the
+    source's archive. In check mode a host that is not provisioned is a warning: the dry run of provisioning, which comes before, has
+    prepared nothing.
 
     Raises:
         DeploymentError: with every error of the source and the plan at once.
@@ -253,7 +262,7 @@ def deployment(
                 "known": resolved is not None,
                 "project": project,
             },
-            "host": host,
+            "host": host if info else None,
             "today": (today or datetime.date.today()).isoformat(),
             "release_id": release,
         }

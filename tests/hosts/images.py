@@ -115,3 +115,17 @@ def _build(suite: str, tar: pathlib.Path) -> None:
     run(as_root(command, environment), stdin=sources(suite))
     partial.replace(tar)
     print(f"{suite}: built in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def ids(conf: pathlib.Path) -> set[str]:
+    """Every image there is, nameless ones included."""
+    listed = run(as_root(["podman", "images", "--all", "--quiet", "--no-trunc"], {"CONTAINERS_CONF": str(conf)}))
+    return set(listed.stdout.split())
+
+
+def remove(conf: pathlib.Path, unwanted: set[str]) -> None:
+    """Removes images, the layers of a build included: they hang together, so what is left is tried once more."""
+    for _ in range(2):
+        left = sorted(unwanted & ids(conf))
+        if left:
+            run(as_root(["podman", "rmi", "--force", *left], {"CONTAINERS_CONF": str(conf)}), check=False)

@@ -219,6 +219,28 @@ def test_b8_credentials_of_the_build_never_enter_the_release(tmp_path: Path) -> 
     assert "1ndex-p4ss" not in json.dumps(payload)
 
 
+@pytest.mark.rule("H5")
+@pytest.mark.parametrize("compiles", [True, "True", False, None])
+def test_h5_a_build_that_compiles_does_it_where_the_unit_looks(tmp_path: Path, compiles: object) -> None:
+    made = make(tmp_path)
+    made = dataclasses.replace(made, settings={**made.settings, "build": {"compile_bytecode": compiles}})
+    payload = json.loads(made.payload())
+    told = f'PYTHONPYCACHEPREFIX="/var/cache/app-{SETTINGS["name"]}/{made.release}"\n'
+    assert (told in payload["build_environment"]) is (compiles in (True, "True"))
+    assert "PYTHONPYCACHEPREFIX" not in payload["environment"]  # the unit has it
+
+
+def test_c5_without_a_host_no_python_is_missed(tmp_path: Path) -> None:
+    root = tmp_path / "app"
+    root.mkdir()
+    (root / "uv.lock").write_text("version = 1\n")
+    made = deployment(
+        SETTINGS, {**ENV, "CC_PYTHON_VERSION": "3.13"}, {"path": str(root)}, {}, cache=str(tmp_path / "cache")
+    )
+    assert made.plan["python"]["request"] == "3.13"
+    assert not [item for item in made.plan["warnings"] if item["variable"] == "CC_PYTHON_VERSION"]
+
+
 def test_package_and_environment_changes_are_told_before_anything_happens(tmp_path: Path) -> None:
     app = {"current": B, "packages": {"anyio": "4.0", "old": "1"}, "environment_names": ["GONE", "TOKEN"]}
     made = make(tmp_path, app=app)
