@@ -130,6 +130,10 @@ def compose(text: str, first: bool = True) -> str:
         ".first_byte_timeout = 900s; .between_bytes_timeout = 900s; } "
         # A new connection for every request: the next one goes to the release that serves then.
         'sub vcl_backend_fetch { set bereq.http.Connection = "close"; } '
+        # What the author hands to `pipe` is a WebSocket to the end, not only on this side of Varnish. What to hand to it is the author's
+        # alone: through a pipe goes everything that the client still sends on its connection, unseen by the VCL.
+        'sub vcl_pipe { if (req.http.Upgrade ~ "(?i)^websocket$") { set bereq.http.Upgrade = "websocket"; '
+        'set bereq.http.Connection = "Upgrade"; } } '
     )
     if not first:
         head += (

@@ -50,6 +50,10 @@ options:
     type: list
     elements: int
     default: []
+  loopback:
+    description: Whether a listener on the loopback will do, for what is not meant to be reached from elsewhere.
+    type: bool
+    default: false
   host:
     description: Value of the header C(Host).
     type: str
@@ -120,6 +124,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "timeout": {"type": "float", "default": 10},
     "unit": {"type": "str"},
     "also": {"type": "list", "elements": "int", "default": []},
+    "loopback": {"type": "bool", "default": False},
     "host": {"type": "str", "default": "localhost"},
 }
 
@@ -178,6 +183,7 @@ def main() -> None:
             host=options["host"],
             mark=redirect.PROBE_MARK,
             also=options["also"],
+            inner=options["loopback"],
         )
     )
     report: dict[str, Any] = {

@@ -41,13 +41,14 @@ class Page:
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """One command of the protocol and its answer; raises AssertionError when the browser refuses."""
         self._calls += 1
-        message: dict[str, Any] = {"id": self._calls, "method": method, "params": parameters}
+        number = self._calls
+        message: dict[str, Any] = {"id": number, "method": method, "params": parameters}
         if self._session:
             message["sessionId"] = self._session
         self._socket.send(json.dumps(message))
         while True:
             answer = self._receive()
-            if answer.get("id") == self._calls:
+            if answer.get("id") == number:
                 assert "error" not in answer, f"{method}: {answer['error']}"
                 return dict(answer["result"])
 
@@ -55,6 +56,10 @@ class Page:
         message: dict[str, Any] = json.loads(self._socket.recv(timeout=PATIENCE))
         if "method" in message:
             self._events.append(message)
+        if message.get("method") == "Page.javascriptDialogOpening":  # "Leave the page?": yes
+            self._calls += 1
+            answer = {"id": self._calls, "method": "Page.handleJavaScriptDialog", "params": {"accept": True}}
+            self._socket.send(json.dumps({**answer, "sessionId": self._session}))
         return message
 
     def _seen(self, method: str) -> list[dict[str, Any]]:
@@ -83,6 +88,45 @@ class Page:
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
+
+    def until(self, expression: str, patience: float = PATIENCE) -> Any:
+        """Waits until an expression is true, whatever the page loads meanwhile; returns its value."""
+        deadline, last = time.monotonic() + patience, ""
+        while time.monotonic() < deadline:
+            try:
+                if value := self.run(expression):
+                    return value
+            except AssertionError as error:  # between two documents there is nothing to ask
+                last = str(error)
+            time.sleep(0.1)
+        text = self.run("location.href + '\\n' + document.body.innerText")
+        raise AssertionError(f"not within {patience:.0f} s: {expression}\n{last}\n{text[:3000]}")
+
+    def write(self, text: str) -> None:
+        """Text, to where the keyboard's input goes."""
+        self.call("Input.insertText", text=text)
+
+    def press(self, key: str, shift: bool = False, control: bool = False) -> None:
+        """A key, as the keyboard gives it: `Enter`, or a letter."""
+        code = {"Enter": 13}.get(key, ord(key[0].upper()))
+        named = {"key": key, "code": key if len(key) > 1 else f"Key{key.upper()}", "windowsVirtualKeyCode": code}
+        modifiers = 8 * shift + 2 * control
+        for kind in ("rawKeyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, modifiers=modifiers, **named)
+
+    def click(self, selector: str, which: int = 0) -> None:
+        """The middle of a visible element that the selector finds (-1: the last one), with a mouse that is really there."""
+        x, y = self.until(
+            f"""(() => {{
+              const found = [...document.querySelectorAll({json.dumps(selector)})].filter(one => one.checkVisibility()).at({which});
+              if (!found) return;
+              found.scrollIntoView({{block: "nearest"}});
+              const box = found.getBoundingClientRect();
+              return box.width && [box.x + box.width / 2, box.y + box.height / 2];
+            }})()"""
+        )
+        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def picture(self, path: Path) -> None:
         """The whole page as PNG."""
@@ -120,7 +164,9 @@ def browser(profile: Path) -> Iterator[Page]:
         env={**os.environ, "TMPDIR": str(temporary)},
     ) as process:
         try:
-            with connect(_address(process, profile), proxy=None, max_size=None, open_timeout=PATIENCE) as socket:
+            # No pings: a test that waits for something else reads none of their answers.
+            address = _address(process, profile)
+            with connect(address, proxy=None, max_size=None, open_timeout=PATIENCE, ping_interval=None) as socket:
                 yield Page(socket)
         finally:
             process.terminate()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -214,6 +215,43 @@ def test_f8_behind_another_hop_no_address_is_added(hop: Varnish) -> None:
         "192.0.2.1, 192.0.2.2"
     ]
     assert ask(hop.port, "/echo?2").sent("X-Forwarded-For") == []
+
+
+HANDSHAKE = (
+    b"GET /socket HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first hop", "behind another"])
+def test_f8_a_websocket_passes_where_the_author_lets_it(hop: Varnish, first: bool) -> None:
+    text = 'sub vcl_recv { if (req.url == "/socket") { return (pipe); } return (pass); }'
+    name = f"r_socket_{first}"
+    path = write(hop.folder, f"{name}.vcl", text, hop.application.port, first)
+    assert varnish.load(hop.instance, name, path) is None
+    assert varnish.use(hop.instance, name) is None
+    with socket.create_connection(("127.0.0.1", hop.port), timeout=5) as client:
+        client.sendall(HANDSHAKE)
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += client.recv(4096)
+        assert head.startswith(b"HTTP/1.1 101 ")
+        for word in (b"one", b"two"):
+            client.sendall(word)
+            assert client.recv(4096) == b"echo " + word
+    # Elsewhere it is a request like any other: no unseen way past the VCL opens by itself.
+    with socket.create_connection(("127.0.0.1", hop.port), timeout=5) as client:
+        client.sendall(HANDSHAKE.replace(b"/socket", b"/echo"))
+        assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+    upgrade = [value for name, value in hop.application.requests[-1]["headers"] if name.lower() == "upgrade"]
+    assert upgrade == []
+    # What is piped and no WebSocket still ends with its answer, so that the next request comes to the VCL.
+    assert ask(hop.port, "/socket").sent("Connection") == ["close"]
+
+
+def test_f8_an_idle_websocket_is_left_alone_as_long_as_the_challenge_leaves_it(hop: Varnish) -> None:
+    shown = varnish.run_as()([varnish.VARNISHADM, "-n", hop.instance, "param.show", "pipe_timeout"])
+    assert re.search(r"Value is: 86400(\.0+)? \[seconds\]", shown[1]), shown
 
 
 def test_f12_the_management_port_is_on_the_loopback_and_wants_the_secret(hop: Varnish) -> None:

@@ -93,6 +93,13 @@ def test_e4_loopback_only(run: Run) -> None:
     assert result["statuses"] == {}
 
 
+def test_e4_the_loopback_will_do_for_what_is_not_meant_for_others(run: Run) -> None:
+    with serving("127.0.0.1") as port:
+        result = run(port=port, paths=["/good"], loopback=True)
+    assert "failed" not in result
+    assert result["statuses"] == {"/good": 200}
+
+
 def test_e4_nothing_listens(run: Run) -> None:
     with serving("127.0.0.1") as port:
         pass
