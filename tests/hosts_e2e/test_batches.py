@@ -47,7 +47,11 @@ class Batch:
         self.script = folder / script
         shutil.copy(SCRIPTS / script, self.script)
         name = script.partition(".")[0]
-        self.variables = {"batch_name": name, "batch_script": str(self.script), "batch_results": str(self.results)}
+        self.variables: dict[str, Any] = {
+            "batch_name": name,
+            "batch_script": str(self.script),
+            "batch_results": str(self.results),
+        }
         self.variables.update(batch_progress_seconds=1, **variables)
 
     def run(self, **options: Any) -> Played:
@@ -94,8 +98,12 @@ def test_h7_of_ten_hosts_one_dies_midway_and_nothing_is_lost(ten: Bed, tmp_path:
         work.wait(lambda shards: sum(each["state"] == "done" for each in shards) >= 8)
         work.wait(lambda shards: any(each["state"] == "claimed" and each["host"] == "web3" for each in shards))
         ten.kill("web3")
-        unit = ten.host("web5").wait_until("systemctl list-units --plain --no-legend --state=active 'batch-squares-*' | grep .")
-        shown = ten.host("web5").run(f"systemctl show {unit.split()[0]}; systemctl cat {unit.split()[0]}; ps axeww", check=False)
+        unit = ten.host("web5").wait_until(
+            "systemctl list-units --plain --no-legend --state=active 'batch-squares-*' | grep ."
+        )
+        shown = ten.host("web5").run(
+            f"systemctl show {unit.split()[0]}; systemctl cat {unit.split()[0]}; ps axeww", check=False
+        )
         seen.update(unit=shown.stdout, limits=ten.host("web5")(f"systemctl show -p MemoryMax {unit.split()[0]}"))
 
     played = work.run(variables={"target": "web*"}, during=disturb).succeeded()
@@ -116,7 +124,9 @@ def test_h7_of_ten_hosts_one_dies_midway_and_nothing_is_lost(ten: Bed, tmp_path:
         assert SECRET not in played.output
         assert "MemoryMax=268435456" in seen["limits"]
         # The process itself has it in its environment, which only root and its own user can read, and nobody else has.
-        assert SECRET not in "\n".join(line for line in seen["unit"].splitlines() if "/start" not in line and "squares.py" not in line)
+        assert SECRET not in "\n".join(
+            line for line in seen["unit"].splitlines() if "/start" not in line and "squares.py" not in line
+        )
         assert [left(ten, name) for name in TEN if name != "web3"] == [""] * 9
         # All is done, so no host is asked: the dead one is in nobody's way.
         assert work.run(variables={"target": "web*"}).succeeded().changed == 0
@@ -132,7 +142,9 @@ def test_h7_a_run_that_broke_off_is_taken_up_where_it_was(provisioned: Bed, tmp_
 
     def kill(process: subprocess.Popen[str]) -> None:
         for name in hosts:
-            provisioned.host(name).wait_until("systemctl list-units --plain --no-legend --state=active 'batch-squares-*' | grep .")
+            provisioned.host(name).wait_until(
+                "systemctl list-units --plain --no-legend --state=active 'batch-squares-*' | grep ."
+            )
         for pid in descendants(process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

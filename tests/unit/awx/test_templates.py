@@ -177,9 +177,11 @@ def test_what_nobody_answers_leaves_the_inventory_alone(key: str, question: dict
 
 def test_required_variables_are_asked_for_or_left_to_the_inventory() -> None:
     needed = {name for name, option in specs().items() if option.get("required")}
-    assert needed == {"app_name", "app_source"}
+    assert needed == {"app_name", "app_source", "batch_name", "batch_script"}
+    asked = {question["variable"] for question in TEMPLATES["batch"]["survey"] if question["required"]}
+    assert asked == {"batch_name", "batch_script"}
     for key, template in TEMPLATES.items():
-        if key != "provision":
+        if key not in ("provision", "batch", "notebook"):
             name = next(question for question in template["survey"] if question["variable"] == "app_name")
             assert name["required"] is True
 
