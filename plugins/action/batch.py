@@ -186,6 +186,9 @@ class ActionModule(ActionBase):
             how, why = "left", ""
         except LostError as error:
             how, why = "lost", str(error)
+            self._connection._shell.tmpdir = (
+                None  # or Ansible would reach for the host once more, to tidy up, and lose it for good
+            )
         except UnusableError as error:
             why = str(error)
             with contextlib.suppress(LostError, UnusableError):
