@@ -85,55 +85,6 @@ def left(bed: Bed, host: str) -> str:
     return bed.host(host).run(f"{look} 2>/dev/null", check=False).stdout
 
 
-def test_h7_of_ten_hosts_one_dies_midway_and_nothing_is_lost(ten: Bed, tmp_path: pathlib.Path) -> None:
-    numbers = list(range(1000, 1080))
-    variables = {"batch_inputs": numbers, "batch_shard_size": 2, "batch_env": {"PACE": 0.7, "TOKEN": SECRET}}
-    work = Batch(ten, tmp_path, "squares.py", batch_memory_max="256M", batch_cpu_quota="50%", **variables)
-    predicted = work.run(check=True, variables={"target": "web*"}).succeeded()
-    assert "40 of 40 shards with 80 inputs are left for 10 hosts" in predicted.output
-    assert not work.results.exists()
-    seen: dict[str, str] = {}
-
-    def disturb(_process: subprocess.Popen[str]) -> None:
-        work.wait(lambda shards: sum(each["state"] == "done" for each in shards) >= 8)
-        work.wait(lambda shards: any(each["state"] == "claimed" and each["host"] == "web3" for each in shards))
-        ten.kill("web3")
-        unit = ten.host("web5").wait_until(
-            "systemctl list-units --plain --no-legend --state=active 'batch-squares-*' | grep ."
-        )
-        shown = ten.host("web5").run(
-            f"systemctl show {unit.split()[0]}; systemctl cat {unit.split()[0]}; ps axeww", check=False
-        )
-        seen.update(unit=shown.stdout, limits=ten.host("web5")(f"systemctl show -p MemoryMax {unit.split()[0]}"))
-
-    played = work.run(variables={"target": "web*"}, during=disturb).succeeded()
-    try:
-        summary = work.summary()
-        assert (summary["outcome"], summary["done"], summary["left"]) == ("succeeded", 40, 0)
-        assert (work.results / "stdout").read_text() == "".join(f"{number} {number * number:,}\n" for number in numbers)
-        written = {path.name: path.read_text() for path in work.results.glob("shards/*/files/*")}
-        assert written == {f"{number}.txt": SECRET[:4] for number in numbers}
-        assert summary["hosts"].pop("web3")["state"] == "lost"
-        assert {entry["state"] for entry in summary["hosts"].values()} == {"left"}
-        again = [each["tries"] for each in summary["remarkable"].values()]
-        assert [tries[0]["host"] for tries in again] == ["web3"]
-        assert [(tries[1]["host"] != "web3", tries[1]["how"]) for tries in again] == [(True, "")]
-        assert "batch squares: 40 of 40 shards done, 1 retried, without web3" in played.output
-        # Everybody had a share.
-        assert len({each["tries"][-1]["host"] for each in work.state()["shards"]}) == 10
-        assert SECRET not in played.output
-        assert "MemoryMax=268435456" in seen["limits"]
-        # The process itself has it in its environment, which only root and its own user can read, and nobody else has.
-        assert SECRET not in "\n".join(
-            line for line in seen["unit"].splitlines() if "/start" not in line and "squares.py" not in line
-        )
-        assert [left(ten, name) for name in TEN if name != "web3"] == [""] * 9
-        # All is done, so no host is asked: the dead one is in nobody's way.
-        assert work.run(variables={"target": "web*"}).succeeded().changed == 0
-    finally:
-        ten.reset("web3")
-
-
 def test_h7_a_run_that_broke_off_is_taken_up_where_it_was(provisioned: Bed, tmp_path: pathlib.Path) -> None:
     hosts = ["bookworm1", "bullseye1", "forky1", "trixie1"]
     variables = {"batch_inputs": "\n".join(map(str, range(8))), "batch_env": {"PACE": 6, "TOKEN": SECRET}}
@@ -218,3 +169,52 @@ def test_h7_limits_are_told_and_what_is_done_stays_done(provisioned: Bed, tmp_pa
     ]
     assert noise.stat().st_mtime_ns == kept
     assert [left(provisioned, name) for name in hosts] == ["", ""]
+
+
+def test_h7_of_ten_hosts_one_dies_midway_and_nothing_is_lost(ten: Bed, tmp_path: pathlib.Path) -> None:
+    numbers = list(range(1000, 1080))
+    variables = {"batch_inputs": numbers, "batch_shard_size": 2, "batch_env": {"PACE": 0.7, "TOKEN": SECRET}}
+    work = Batch(ten, tmp_path, "squares.py", batch_memory_max="256M", batch_cpu_quota="50%", **variables)
+    predicted = work.run(check=True, variables={"target": "web*"}).succeeded()
+    assert "40 of 40 shards with 80 inputs are left for 10 hosts" in predicted.output
+    assert not work.results.exists()
+    seen: dict[str, str] = {}
+
+    def disturb(_process: subprocess.Popen[str]) -> None:
+        work.wait(lambda shards: sum(each["state"] == "done" for each in shards) >= 8)
+        work.wait(lambda shards: any(each["state"] == "claimed" and each["host"] == "web3" for each in shards))
+        ten.kill("web3")
+        unit = ten.host("web5").wait_until(
+            "systemctl list-units --plain --no-legend --state=active 'batch-squares-*' | grep ."
+        )
+        shown = ten.host("web5").run(
+            f"systemctl show {unit.split()[0]}; systemctl cat {unit.split()[0]}; ps axeww", check=False
+        )
+        seen.update(unit=shown.stdout, limits=ten.host("web5")(f"systemctl show -p MemoryMax {unit.split()[0]}"))
+
+    try:
+        played = work.run(variables={"target": "web*"}, during=disturb).succeeded()
+        summary = work.summary()
+        assert (summary["outcome"], summary["done"], summary["left"]) == ("succeeded", 40, 0)
+        assert (work.results / "stdout").read_text() == "".join(f"{number} {number * number:,}\n" for number in numbers)
+        written = {path.name: path.read_text() for path in work.results.glob("shards/*/files/*")}
+        assert written == {f"{number}.txt": SECRET[:4] for number in numbers}
+        assert summary["hosts"].pop("web3")["state"] == "lost"
+        assert {entry["state"] for entry in summary["hosts"].values()} == {"left"}
+        again = [each["tries"] for each in summary["remarkable"].values()]
+        assert [tries[0]["host"] for tries in again] == ["web3"]
+        assert [(tries[1]["host"] != "web3", tries[1]["how"]) for tries in again] == [(True, "")]
+        assert "batch squares: 40 of 40 shards done, 1 retried, without web3" in played.output
+        # Everybody had a share.
+        assert len({each["tries"][-1]["host"] for each in work.state()["shards"]}) == 10
+        assert SECRET not in played.output
+        assert "MemoryMax=268435456" in seen["limits"]
+        # The process itself has it in its environment, which only root and its own user can read, and nobody else has.
+        assert SECRET not in "\n".join(
+            line for line in seen["unit"].splitlines() if "/start" not in line and "squares.py" not in line
+        )
+        assert [left(ten, name) for name in TEN if name != "web3"] == [""] * 9
+        # All is done, so no host is asked: the dead one is in nobody's way.
+        assert work.run(variables={"target": "web*"}).succeeded().changed == 0
+    finally:
+        ten.reset("web3")
