@@ -174,6 +174,7 @@ class ActionModule(ActionBase):
         self.secrets = secret_values(validate(self.env)[0])
         self.ran = self.failures = 0
         self.prepared = False
+        self.warnings: list[str] = []
         with self.queue.change() as state:
             self.identity = str(state.data["id"])
             self.of = len(state.shards)
@@ -200,8 +201,8 @@ class ActionModule(ActionBase):
         answer: dict[str, Any] = {"changed": bool(self.ran), "ran": self.ran, "state": how}
         answer["msg"] = f"{self.ran} shards done" + (f", {self.failures} failed" if self.failures else "")
         if how != "left":
-            answer["warnings"] = [f"{self.host} is out of the batch ({how}): {why}"]
-        return answer
+            self.warnings.append(f"{self.host} is out of the batch ({how}): {why}")
+        return {**answer, "warnings": self.warnings}
 
     def _through(self) -> None:
         claims: dict[int, batch.Claim] = {}
@@ -342,6 +343,7 @@ class ActionModule(ActionBase):
                 with contextlib.suppress(Exception), self._reaching(HANGS):
                     self._connection.reset()
                 time.sleep(pause)
+        self.warnings += [str(each) for each in answer.get("warnings") or []]
         if answer.get("failed"):
             raise UnusableError(str(answer.get("msg") or "no message"))
         return answer

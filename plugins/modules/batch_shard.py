@@ -210,6 +210,11 @@ class Batch(Builder):
                 rule="H7: a shard is a transient unit of systemd",
                 next_step="Leave this host out of the batch.",
             )
+        for option, kind in (("memory_max", "memory"), ("cpu_quota", "cpu")):
+            if self.options["options"].get(option) and not _controlled(kind):
+                self.module.warn(
+                    f"batch_{option} has no effect: systemd has no control group controller {kind} on this host."
+                )
         self._other_batches()
         account = self._user()
         for folder, mode, group in ((self.folder.parent, 0o755, 0), (self.folder, 0o750, account.gid)):
@@ -483,6 +488,14 @@ class Batch(Builder):
     def _stop(self, unit: str) -> None:
         with contextlib.suppress(SystemdError):
             self.systemd.stop(unit, timeout=60)
+
+
+def _controlled(kind: str) -> bool:
+    """Whether systemd can limit memory or processor time here; in a container it may not."""
+    try:
+        return kind in Path("/sys/fs/cgroup/cgroup.controllers").read_text(encoding="ascii").split()
+    except OSError:
+        return Path(f"/sys/fs/cgroup/{kind}").is_dir()
 
 
 def _pack(folder: Path, file: IO[bytes]) -> None:

@@ -141,18 +141,20 @@ def test_h7_limits_are_told_and_what_is_done_stays_done(provisioned: Bed, tmp_pa
     subprocess.run([uv, "lock", "--quiet", "--script", work.script.name], cwd=tmp_path, check=True)
     failed = work.run(limit=",".join(hosts)).failed()
     told = failed.message()
-    assert "was killed because it used more memory than batch_memory_max=64M" in told
+    # The hosts of this machine may have no controller for memory (tests/hosts, cgroup v1 and v2 at once); nobody is told that they had.
+    limited = "memory" in provisioned.host("bookworm1").read("/sys/fs/cgroup/cgroup.controllers").split()
+    assert ("was killed because it used more memory than batch_memory_max=64M" in told) == limited
+    assert ("batch_memory_max has no effect" in " ".join(failed.output.split())) == (not limited)
     assert "ran longer than batch_timeout=3 seconds and was ended" in told
     assert "ended with exit status 1" in told
     assert SECRET not in failed.output
     # Each was tried on both hosts.
     tries = work.summary()["remarkable"]
-    assert {number: {each["host"] for each in entry["tries"]} for number, entry in tries.items()} == {
-        "0": set(hosts),
-        "1": set(hosts),
-        "2": set(hosts),
-    }
-    assert work.summary()["done"] == 2
+    broken = ("0", "1", "2") if limited else ("1", "2")
+    assert {number: {each["host"] for each in entry["tries"]} for number, entry in tries.items()} == dict.fromkeys(
+        broken, set(hosts)
+    )
+    assert work.summary()["done"] == 5 - len(broken)
     assert "no (hidden) today" in (work.results / "shards/00002/error").read_text().replace("********", "(hidden)")
     noise = work.results / "shards" / "00003" / "files" / "noise"
     assert noise.stat().st_size == 1024 * 1024
