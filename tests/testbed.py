@@ -294,24 +294,22 @@ class Bed:
             command += arguments
             variables_of_process = self.environment({"TESTBED_EVENTS": str(events), **(environment or {})})
             started = time.monotonic()
-            with subprocess.Popen(
-                command,
-                cwd=CHECKOUT,
-                env=variables_of_process,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-            ) as process:
-                if during is not None:
-                    during(process)
-                try:
-                    stdout, stderr = process.communicate(timeout=timeout)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    stdout, stderr = process.communicate()
-                    raise AssertionError(f"{book.name} took more than {timeout} s\n{stdout[-3000:]}{stderr}") from None
+            # Files, not pipes: nobody reads while `during` is at work, and a full pipe would hold up the run.
+            written = [pathlib.Path(scratch, name) for name in ("stdout", "stderr")]
+            with written[0].open("wb") as out, written[1].open("wb") as err:
+                options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err, "text": True}
+                with subprocess.Popen(command, cwd=CHECKOUT, env=variables_of_process, **options) as process:
+                    try:
+                        if during is not None:
+                            during(process)
+                        process.wait(timeout)
+                        late = False
+                    except subprocess.TimeoutExpired:
+                        late = True
+                    finally:
+                        process.kill()
+            stdout, stderr = (path.read_text(encoding="utf-8", errors="replace") for path in written)
+            assert not late, f"{book.name} took more than {timeout} s\n{stdout[-3000:]}{stderr}"
             seconds = time.monotonic() - started
             lines = events.read_text(encoding="utf-8").splitlines() if events.exists() else []
         parsed = [json.loads(line) for line in lines]
