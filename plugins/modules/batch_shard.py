@@ -338,6 +338,9 @@ class Batch(Builder):
         )
         if not self.result["ready"]:
             return self.result
+        # A script may print what it was given; its last words are shown.
+        text = self.environment_file.read_text(encoding="utf-8", errors="surrogateescape")
+        self.secrets += app_environment.secret_values(app_environment.parse_environment_file(text))
         wanted = {int(shard["number"]): shard for shard in self.options["shards"]}
         self._forget_others(wanted)
         for shard in wanted.values():

@@ -88,7 +88,7 @@ def left(bed: Bed, host: str) -> str:
 def test_h7_a_run_that_broke_off_is_taken_up_where_it_was(provisioned: Bed, tmp_path: pathlib.Path) -> None:
     hosts = ["bookworm1", "bullseye1", "forky1", "trixie1"]
     limit = ",".join(hosts)
-    variables = {"batch_inputs": "\n".join(map(str, range(8))), "batch_env": {"PACE": 6, "TOKEN": SECRET}}
+    variables = {"batch_inputs": "\n".join(map(str, range(8))), "batch_env": {"PACE": 8, "TOKEN": SECRET}}
     work = Batch(provisioned, tmp_path, "squares.py", **variables)
     killed: list[float] = []
 
@@ -97,6 +97,7 @@ def test_h7_a_run_that_broke_off_is_taken_up_where_it_was(provisioned: Bed, tmp_
             provisioned.host(name).wait_until(
                 "systemctl list-units --plain --no-legend --state=active 'batch-squares-*' | grep ."
             )
+        time.sleep(1.5)  # until each has said when it began
         for pid in descendants(process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
