@@ -160,7 +160,8 @@ RESULTS = ("stdout", "stderr", "files")
 #: Output up to this size comes with the module's answer, larger one as a file of its own.
 INLINE = 256 * 1024
 #: A unit that is gone is looked for this often, in seconds; the file with its end is looked for at every turn.
-LOOK, TURN = 1.0, 0.1
+LOOK = 1.0
+TURN = 0.1
 WORDS = 4096
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "state": {"type": "str", "choices": ["prepared", "worked", "packed", "absent"], "required": True},

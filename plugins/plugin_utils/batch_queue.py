@@ -149,14 +149,13 @@ def _extract(archive: tarfile.TarFile, folder: Path) -> None:
     """Plain files and folders, below the folder: a host is not trusted with paths of the controller."""
     for member in archive:
         name = PurePosixPath(member.name)
-        if name.is_absolute() or ".." in name.parts or not (member.isreg() or member.isdir()):
+        content = archive.extractfile(member) if member.isreg() else None
+        if name.is_absolute() or ".." in name.parts or not (content or member.isdir()):
             raise tarfile.TarError(f"{member.name!r} is no plain file of a shard")
         target = folder / name
-        if member.isdir():
+        if content is None:
             target.mkdir(parents=True, exist_ok=True)
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        content = archive.extractfile(member)
-        assert content is not None, "a regular file has content"
         with content, target.open("xb") as file:
             shutil.copyfileobj(content, file)
