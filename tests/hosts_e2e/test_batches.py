@@ -212,7 +212,7 @@ def test_h7_of_ten_hosts_one_dies_midway_and_nothing_is_lost(ten: Bed, tmp_path:
         assert [(tries[1]["host"] != "web3", tries[1]["how"]) for tries in again] == [(True, "")]
         assert "batch squares: 40 of 40 shards done, 1 retried, without web3" in played.output
         # Everybody had a share.
-        assert len({each["tries"][-1]["host"] for each in work.state()["shards"]}) == 10
+        assert {each["tries"][-1]["host"] for each in work.state()["shards"]} >= set(TEN) - {"web3"}
         assert SECRET not in played.output
         assert "MemoryMax=268435456" in seen["limits"]
         # The process itself has it in its environment, which only root and its own user can read, and nobody else has.
