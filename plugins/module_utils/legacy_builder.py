@@ -428,6 +428,13 @@ class LegacyBuild(Builder):
         if self.is_2:
             environment = self.inside(venv)
         done = self.step(name, [*self.install_argv(venv), *what], environment, merge=self.is_2)
+        if not done.ok and self.options["indexes"] and "was not found in the package registry" in done.stderr:
+            # Over all indexes uv takes a refusal for an answer; over the first one it says what it was (H2).
+            asked = {**environment, "UV_INDEX_STRATEGY": "first-index"}
+            argv = [*self.install_argv(venv), *what, "--dry-run"]
+            again = self.run(argv, asked, self.account, directory=str(self.project), listed=False)
+            if legacy_verdicts.classify(again.stderr).reason == "index_unauthorized":
+                done = again
         for line in (done.stderr or "").splitlines():
             if (
                 line.startswith("warning:")
