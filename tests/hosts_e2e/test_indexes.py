@@ -183,13 +183,13 @@ def test_h2_the_page_deploys_from_a_private_index_with_tokens_a_keyring_and_a_ne
     shop.deploy().succeeded()
     shop.serves("1.1.0")
     assert shop.calls() == 1
-    for host in HOSTS:
-        assert leftovers(on.host(host)) == ""
+    for name in HOSTS:
+        assert leftovers(on.host(name)) == ""
 
     # An expired token; then a session that has ended, before any host changes.
     index.takes("t0ken-of-the-third-hour")
     shop.needs("1.2.0")
-    before = [on.host(host)("readlink /srv/pyfleet/shop/current; nft list map inet pyfleet public") for host in HOSTS]
+    before = [on.host(h)("readlink /srv/pyfleet/shop/current; nft list map inet pyfleet public") for h in HOSTS]
     expired = shop.deploy().failed()
     assert "The package index corp refused the build: 40" in expired.output
     assert "Run the token_command of corp by hand: its token may have expired" in expired.output

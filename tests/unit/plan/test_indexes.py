@@ -338,7 +338,7 @@ def test_h2_the_passwords_of_a_netrc_are_secrets() -> None:
 
 
 def test_h2_the_hosts_own_indexes_take_presets_and_are_found_again(tmp_path: Any) -> None:
-    entries = [
+    entries: list[dict[str, Any]] = [
         {
             "name": "corp",
             "preset": "google",

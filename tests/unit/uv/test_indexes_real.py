@@ -76,10 +76,10 @@ class Site:
         }
         file = self.folder / "shop.build"
         file.write_text(to_environment_file(variables))
-        arguments = {"project": str(self.project), "executable": UV, "environment_file": str(file)}
+        arguments: dict[str, Any] = {"project": str(self.project), "executable": UV, "environment_file": str(file)}
         arguments["indexes"] = list(given.shown)
         if legacy:
-            python = {"python": "/usr/bin/python3", "requirements": "requirements.txt"}
+            python: dict[str, Any] = {"python": "/usr/bin/python3", "requirements": "requirements.txt"}
             result = run_module(legacy_build.main, **arguments, **python, **more)
         else:
             result = run_module(uv_sync.main, **arguments, **more)
