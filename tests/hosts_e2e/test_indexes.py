@@ -62,7 +62,7 @@ class Index:
         """Another token; no user has the one before any more."""
         self.token = token
         digest = base64.b64encode(hashlib.sha1(token.encode()).digest()).decode()  # noqa: S324 - htpasswd's own form
-        self.host.write("/opt/index/htpasswd", "".join(f"{user}:{{SHA}}{digest}\n" for user in ("deploy", "aws")))
+        self.host.write("/opt/index/htpasswd", "".join(f"{user}:{{SHA}}{digest}\n" for user in ("shop-reader", "aws")))
         return token
 
     def publish(self, wheel: pathlib.Path) -> None:
@@ -84,7 +84,7 @@ def index(provisioned: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     )
     served.host.write("/etc/systemd/system/test-index.service", UNIT)
     served.host("systemctl daemon-reload; systemctl start test-index")
-    served.host.wait_until("curl -sfu deploy:t0ken-of-the-first-hour http://127.0.0.1:8091/simple/ >/dev/null")
+    served.host.wait_until("curl -sfu shop-reader:t0ken-of-the-first-hour http://127.0.0.1:8091/simple/ >/dev/null")
     yield served
     served.host(
         "systemctl stop test-index; rm -rf /opt/index /etc/systemd/system/test-index.service; systemctl daemon-reload"
@@ -98,7 +98,7 @@ class Shop:
         self.app, self.index, self.folder = app, index, folder
         folder.mkdir()
         app.variables.update(block("print-token"))
-        app.env["CC_POST_BUILD_HOOK"] = "python -c 'import corptoy; print(corptoy.__version__)' > corptoy"
+        app.env["CC_POST_BUILD_HOOK"] = ".venv/bin/python -c 'import corptoy; print(corptoy.__version__)' > corptoy"
         self.prints(f'echo "Welcome $*" >&2; cat {folder}/token')
         self.path = f"{folder}:{app.bed.environment()['PATH']}"
 
@@ -128,7 +128,7 @@ class Shop:
         )
         text = re.sub(r"^exclude-newer = .*\n", "", text.partition("[[tool.uv.index]]")[0], flags=re.MULTILINE)
         project.write_text(f'{text}\n[[tool.uv.index]]\nname = "corp"\nurl = "{self.index.url}"\n')
-        variables = {"UV_INDEX_CORP_USERNAME": "deploy", "UV_INDEX_CORP_PASSWORD": self.index.token}
+        variables = {"UV_INDEX_CORP_USERNAME": "shop-reader", "UV_INDEX_CORP_PASSWORD": self.index.token}
         subprocess.run(
             [UV, "lock", "-q", "--no-cache"], cwd=self.app.source, env={**os.environ, **variables}, check=True
         )
@@ -215,7 +215,7 @@ def test_h2_the_page_deploys_from_a_private_index_with_tokens_a_keyring_and_a_ne
     settings = {
         **tools,
         "uv_indexes": [{"name": "corp", "url": index.url}],
-        "uv_index_credentials": {"corp": {"username": "deploy", "password": index.token}},
+        "uv_index_credentials": {"corp": {"username": "shop-reader", "password": index.token}},
     }
     try:
         tooled = on.play("playbooks/provision.yml", settings, limit=first, verbosity=4).succeeded()

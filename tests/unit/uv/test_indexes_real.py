@@ -135,7 +135,7 @@ def test_h2_a_wrong_and_a_missing_password_name_the_index_and_where_it_came_from
 def test_h2_a_netrc_is_a_file_of_the_build_alone_and_goes_with_it(site: Site) -> None:
     site.lock(True)
     (site.folder / "shop.netrc").write_text("of a build that was killed")
-    hook = f"stat -c '%a %n' $NETRC > {site.folder}/seen; echo \"<$PYFLEET_NETRC>\" >> {site.folder}/seen"
+    hook = f"cat $NETRC; stat -c '%a %n' $NETRC > {site.folder}/seen; echo \"<$PYFLEET_NETRC>\" >> {site.folder}/seen"
     netrc = f"machine 127.0.0.1 login deploy password {SECRET}\n"
     result = site.build(None, netrc=netrc, pre_build_hook=hook)
     assert not result.get("failed"), result
