@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -18,16 +19,18 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import SE
 from ansible_collections.pyfleet.runtime.plugins.module_utils.rollout import LOST, deployment_of, instance_numbers
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils import ship
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.deployment import Deployment, DeploymentError, deployment
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils.indexes import TokenError, token
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.journal import Journal
 
 #: The value of app_instance_number that lets the collection number the hosts; ansible-core 2.18 makes texts of numbers in templates.
 AUTOMATIC = "-1"
 
 
-def make(arguments: dict[str, Any], *, check_mode: bool, number: int | None = None) -> Deployment:
+def make(arguments: dict[str, Any], *, check_mode: bool, number: int | None = None, builds: bool = False) -> Deployment:
     """Makes the deployment that `arguments` describe; the source's archive is shared by all hosts of the run.
 
-    `number` is the host's INSTANCE_NUMBER where the settings leave it to us.
+    `number` is the host's INSTANCE_NUMBER where the settings leave it to us. With `builds` the deployment is meant: tokens of indexes
+    are fetched where the host has something to build.
     """
     settings = dict(arguments["settings"])
     if str(settings.get("instance_number")) == AUTOMATIC:
@@ -37,14 +40,31 @@ def make(arguments: dict[str, Any], *, check_mode: bool, number: int | None = No
     if boolean(settings.pop("maintenance", False), strict=False):
         env["CC_REQUEST_FLOW"] = "block"
     source = arguments.get("source")
-    return deployment(
+    cache = os.path.join(constants.DEFAULT_LOCAL_TMP, "pyfleet-sources")
+    made = deployment(
         settings,
         env,
         _mapping(source, "app_source", "{path: ./shop}") if isinstance(source, str) else source,
         arguments.get("info") or {},
-        cache=os.path.join(constants.DEFAULT_LOCAL_TMP, "pyfleet-sources"),
+        cache=cache,
         check_mode=check_mode,
     )
+    return with_tokens(made, cache) if builds and not check_mode and made.action == "build" else made
+
+
+def with_tokens(made: Deployment, cache: str) -> Deployment:
+    """The deployment with the tokens that its build needs (H2). Raises DeploymentError with all that could not be fetched."""
+    tokens: dict[str, str] = {}
+    findings = []
+    for variable, (index, command) in made.plan["build"]["tokens"].items():
+        try:
+            tokens[variable] = token("app_indexes", index, command, cache)
+        except TokenError as error:  # noqa: PERF203 - all that is wrong at once
+            findings.append(error.finding)
+    if findings:
+        raise DeploymentError(findings)
+    build = {**made.plan["build"], "environment": {**made.plan["build"]["environment"], **tokens}}
+    return dataclasses.replace(made, plan={**made.plan, "build": build})
 
 
 def _mapping(value: Any, variable: str, example: str) -> dict[str, Any]:
@@ -81,7 +101,8 @@ class ActionModule(ActionBase):
         journal = Journal.of(str(self._task.args["settings"]["name"]))
         try:
             number = self._number(journal, host, variables)
-            made = make(self._task.args, check_mode=self._task.check_mode, number=number)
+            shown = bool(self._task.args.get("show"))
+            made = make(self._task.args, check_mode=self._task.check_mode, number=number, builds=not shown)
         except DeploymentError as error:
             codes = [finding.code for finding in error.findings]
             return {**result, "failed": True, "msg": str(error), "codes": codes}

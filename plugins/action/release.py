@@ -94,7 +94,8 @@ class ActionModule(RenderingAction):
         described = arguments.pop("deployment", None)
         templates = arguments.pop("server", None)
         try:
-            made = make(described, check_mode=self._task.check_mode, number=rolling.entry.get("instance_number"))
+            number = rolling.entry.get("instance_number")
+            made = make(described, check_mode=self._task.check_mode, number=number, builds=True)
         except DeploymentError as error:
             return {"failed": True, "msg": str(error)}
         if (rolling.entry.get("ship") or {}).get("role") == RECEIVER:

@@ -9,6 +9,7 @@ in an environment built from nothing, the hooks, and how a module ends when some
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -19,7 +20,7 @@ from typing import Any, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils import environment as app_environment
-from ansible_collections.pyfleet.runtime.plugins.module_utils import process, uv
+from ansible_collections.pyfleet.runtime.plugins.module_utils import indexes, process, uv
 from ansible_collections.pyfleet.runtime.plugins.module_utils.hidden import keep_hidden
 
 HOOKS = {"pre_build_hook": "CC_PRE_BUILD_HOOK", "post_build_hook": "CC_POST_BUILD_HOOK"}
@@ -41,7 +42,10 @@ class Builder:
         self.secrets: list[str] = []
         self.project = Path(self.options["project"])
         self.scratch: Path | None = None
+        self.netrc: Path | None = None
         self.stored = self.from_file(self.options["environment_file"])
+        self.netrc_text = self.stored.pop(indexes.NETRC_TEXT, "")
+        self.secrets += indexes.netrc_secrets(self.netrc_text)
         for option, name in HOOKS.items():
             self.options[option] = self.options.get(option) or self.stored.get(name)
 
@@ -53,7 +57,10 @@ class Builder:
         keep_hidden(self.module, hidden_options, self.secrets)
 
     def close(self) -> None:
-        """Removes what check mode needed."""
+        """Removes what check mode needed, and what the build alone was to see."""
+        if self.netrc is not None:
+            with contextlib.suppress(FileNotFoundError):
+                self.netrc.unlink()
         if self.scratch is not None:
             shutil.rmtree(str(self.scratch), ignore_errors=True)
 
@@ -135,6 +142,21 @@ class Builder:
                 next_step="Run the task with become: true.",
             )
         return account
+
+    def write_netrc(self, environment: dict[str, str], account: process.Account) -> None:
+        """Puts the netrc of the build beside its variables, for its user alone, until the build ends (H2)."""
+        if not self.options["environment_file"] or self.check:
+            return
+        path = Path(self.options["environment_file"]).with_suffix(".netrc")
+        with contextlib.suppress(FileNotFoundError):  # of a build that was killed
+            path.unlink()
+        if not self.netrc_text:
+            return
+        self.netrc = path
+        with open(os.open(str(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            os.fchown(file.fileno(), account.uid, account.gid)
+            file.write(self.netrc_text)
+        environment["NETRC"] = str(path)
 
     def find_uv(self, path: str, environment: Mapping[str, str], account: process.Account) -> str:
         """Returns a uv that is new enough."""

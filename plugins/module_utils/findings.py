@@ -546,6 +546,49 @@ CATALOGUE: dict[str, Entry] = {
         "in legacy mode app_accelerator becomes UV_TORCH_BACKEND of the build",
         "Leave one of the two out.",
     ),
+    # -- H2: indexes -------------------------------------------------------------------------------------------------------------
+    "index_entry": _error(
+        "H2",
+        "The entry {value} of app_indexes cannot be used: {why}.",
+        "an entry has a name, a url or a preset with its parts, and at most one of password, token_command and keyring",
+        "Correct it; docs/indexes.md has an entry for each kind of index.",
+    ),
+    "index_unknown": _error(
+        "H2",
+        "Nothing says where the index {value} is: neither pyproject.toml, nor uv.toml of the host, nor its entry.",
+        "credentials belong to an index by name, so the name has to be known to uv",
+        "Correct the name, or give the entry a url or a preset.",
+    ),
+    "index_address_differs": _error(
+        "H2",
+        "The index {name} has two addresses: {value} in app_indexes, {there} in the project or on the host.",
+        "credentials for one address are sent to no other",
+        "Write the same address in both places, or leave url and preset out of the entry.",
+    ),
+    "index_credentials_twice": _warning(
+        "H2",
+        "The index {value} has credentials in app_indexes and in app_env; those of app_indexes are used.",
+        "an index has one user name and one password",
+        "Remove UV_INDEX_{stem}_USERNAME and UV_INDEX_{stem}_PASSWORD from app_env.",
+    ),
+    "index_keyring_missing": _error(
+        "H2",
+        "The host has no program keyring, which the index {value} takes its password from.",
+        "uv calls keyring as a program, which has to be on the build's PATH",
+        "Add it to uv_tools, {tool}, and run the provision playbook.",
+    ),
+    "index_token": _error(
+        "H2",
+        "There is no token for the index {index}: {value} on the controller printed none, {why}. It says: {words}",
+        "token_command runs on the controller, once in a run that has something to build, and the last line that it prints is the token",
+        "Run the command by hand as the user who runs ansible-playbook; log in again if its session has ended.",
+    ),
+    "source_credentials": _error(
+        "I",
+        "{variable} holds a user and a password in an address: {value}.",
+        "what lies in the source lies in every release; credentials exist for the build only, and appear in no lock",
+        "Take them out ({how}), give them in app_indexes or app_env, and replace the password, which others may have read by now.",
+    ),
     # -- H7: batches --------------------------------------------------------------------------------------------------------------
     "batch_no_metadata": _error(
         "H7",

@@ -18,6 +18,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils import environment as app_environment
 from ansible_collections.pyfleet.runtime.plugins.module_utils import (
+    indexes,
     legacy_verdicts,
     pip_settings,
     process,
@@ -364,6 +365,7 @@ class LegacyBuild(Builder):
             )
         else:
             verdict = shipping.missing_offline(output, self.given) or legacy_verdicts.classify(output)
+        verdict, facts = indexes.refused(output, self.options["indexes"], verdict)
         words = uv.error_words(output) if not self.is_2 else process.tail(output, 30)
         raise uv.UvError(
             verdict.reason,
@@ -372,6 +374,7 @@ class LegacyBuild(Builder):
             rule=verdict.rule,
             next_step=verdict.next_step,
             facts=[
+                *facts,
                 ("File", self.options["requirements"] or "(none)"),
                 ("Python", f"{self.python_version} ({self.options['python']})"),
                 ("Command", done.command),
@@ -425,6 +428,13 @@ class LegacyBuild(Builder):
         if self.is_2:
             environment = self.inside(venv)
         done = self.step(name, [*self.install_argv(venv), *what], environment, merge=self.is_2)
+        if not done.ok and self.options["indexes"] and "was not found in the package registry" in done.stderr:
+            # Over all indexes uv takes a refusal for an answer; over the first one it says what it was (H2).
+            asked = {**environment, "UV_INDEX_STRATEGY": "first-index"}
+            argv = [*self.install_argv(venv), *what, "--dry-run"]
+            again = self.run(argv, asked, self.account, directory=str(self.project), listed=False)
+            if legacy_verdicts.classify(again.stderr).reason == "index_unauthorized":
+                done = again
         for line in (done.stderr or "").splitlines():
             if (
                 line.startswith("warning:")
@@ -590,6 +600,7 @@ class LegacyBuild(Builder):
         self.account = self.find_account()
         self.find_project()
         self.environment, self.result["dropped"] = process.clean_environment(self.account, self.given, os.environ)
+        self.write_netrc(self.environment, self.account)
         self.uv = self.find_uv(
             self.environment["PATH"] + ":" + os.environ.get("PATH", ""), self.environment, self.account
         )

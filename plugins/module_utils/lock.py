@@ -8,7 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from ansible_collections.pyfleet.runtime.plugins.module_utils.indexes import with_password
+
 _PACKAGE = re.compile(r'^\[\[package\]\]\nname = "([^"\n]+)"\nversion = "([^"\n]+)"', re.MULTILINE)
+
+_NAME = re.compile(r'^name = "([^"\n]+)"', re.MULTILINE)
+_REGISTRY = re.compile(r'\bsource = \{ registry = "([^"\n]+)"')
 
 
 def packages(text: str) -> dict[str, str]:
@@ -17,6 +22,16 @@ def packages(text: str) -> dict[str, str]:
     for name, version in _PACKAGE.findall(text.replace("\r\n", "\n")):
         found.setdefault(name, []).append(version)
     return {name: ", ".join(sorted(set(versions))) for name, versions in sorted(found.items())}
+
+
+def addresses(text: str) -> list[list[str]]:
+    """The registries of a lock, each once, and the packages with a user and a password in an address."""
+    tables = text.replace("\r\n", "\n").split("\n[[package]]\n")
+    named = [(_NAME.search(table), with_password(table)) for table in tables[1:]]
+    leaking = [name.group(1) if name else "(no name)" for name, lines in named if lines]
+    if with_password(tables[0]):
+        leaking.insert(0, "(before the packages)")
+    return [list(dict.fromkeys(_REGISTRY.findall(text))), leaking]
 
 
 def read_packages(path: str) -> dict[str, str]:

@@ -12,7 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
+from ansible_collections.pyfleet.runtime.plugins.module_utils import indexes
 from ansible_collections.pyfleet.runtime.plugins.module_utils.environment import is_true
 
 
@@ -173,6 +175,17 @@ def translate(environment: Mapping[str, str]) -> Translation:
     return result
 
 
+def _with_credentials(part: str, environment: Mapping[str, str]) -> str:
+    """An index that uv names (`name=address`) as pip takes it, which knows credentials in the address only (H2)."""
+    named = re.match(r"([A-Za-z0-9._-]+)=(\w+://)(?=[^@/]*(?:/|\Z))", part)
+    words = (
+        [environment.get(indexes.variable(named.group(1), what)) for what in ("username", "password")] if named else []
+    )
+    if named is None or words[1] is None:
+        return re.sub(r"^[A-Za-z0-9._-]+=", "", part)
+    return f"{named.group(2)}{quote(words[0] or '', safe='')}:{quote(words[1], safe='')}@{part[named.end() :]}"
+
+
 def for_pip(environment: Mapping[str, str], bundle: str | None) -> tuple[dict[str, str], list[str]]:
     """Returns what pip itself needs besides the environment, and what was translated.
 
@@ -185,7 +198,7 @@ def for_pip(environment: Mapping[str, str], bundle: str | None) -> tuple[dict[st
             continue
         # uv may name an index (`name=address`), and separates local folders by commas.
         values = [
-            re.sub(r"^[A-Za-z0-9._-]+=", "", part)
+            _with_credentials(part, environment)
             for source in sources
             for part in (
                 _commas(environment.get(source, ""))

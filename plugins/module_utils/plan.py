@@ -27,6 +27,7 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils import (
     environment,
     health,
     hooks,
+    indexes,
     legacy,
     nginx_settings,
     python_version,
@@ -104,7 +105,9 @@ def public_view(plan: Mapping[str, Any]) -> dict[str, Any]:
         if key == "environment":
             shown[key] = sorted(value)
         elif key == "build":
-            shown[key] = _scrubbed({name: item for name, item in value.items() if name != "environment"}, secrets)
+            shown[key] = _scrubbed(
+                {name: item for name, item in value.items() if name not in ("environment", "tokens")}, secrets
+            )
             shown[key]["environment"] = sorted(value.get("environment", {}))
         elif key == "server" and server:
             shown[key] = _public_server(server)
@@ -388,6 +391,7 @@ class _Planner:
             app.given, env, uv_mode=uv_mode, project=_mapping(self.inputs.get("source")).get("project"), host=self.host
         )
         self.findings += choice.findings
+        known = self._indexes()
         argv, found = build.sync_argv(env, choice.extras) if uv_mode else ([], [])
         self.findings += found
         if uv_mode and run_command:
@@ -441,7 +445,10 @@ class _Planner:
                 "environment": {
                     **build.build_environment(env, platform, f"{app.root}/home", python.request, uv_mode),
                     **choice.backend,
+                    **known.variables,
                 },
+                "tokens": {name: [index, list(argv)] for name, (index, argv) in known.tokens.items()},
+                "indexes": list(known.shown),
                 "extras": list(choice.extras),
                 "variant": list(choice.variant),
                 "accelerator": choice.to_dict(),
@@ -495,6 +502,32 @@ class _Planner:
         if self.env.get("CC_RUN_COMMAND", "").strip():
             return "", "CC_RUN_COMMAND"
         return self.env.get("CC_PYTHON_UV_RUN_COMMAND", ""), "CC_PYTHON_UV_RUN_COMMAND"
+
+    def _indexes(self) -> indexes.Indexes:
+        """H2: what the build needs for its indexes; and I: no file of the source holds a password of one."""
+        source = _mapping(self.inputs.get("source"))
+        addresses = _mapping(source.get("addresses"))
+        found = indexes.read(
+            self.app.given.get("indexes"),
+            self.app.given.get("netrc"),
+            self.env,
+            declared=source.get("indexes", ()),
+            host=_mapping(self.host) if self.host is not None else None,
+            registries=[each for registries, _leaking in addresses.values() for each in registries],
+            anywhere=bool(_mapping(self.app.given.get("shipping")).get("once")),
+        )
+        self.findings += found.findings
+        for path, (_registries, leaking) in sorted(addresses.items()):
+            if leaking:
+                names = "package " + ", ".join(leaking[:10]) + (" and more" if len(leaking) > 10 else "")
+                how = "name the index in pyproject.toml, lock again with uv lock"
+                self.findings.append(finding("source_credentials", path, names, how=how))
+        for path, text in sorted(self.texts.items()):
+            lines = indexes.with_password(text) if isinstance(text, str) and indexes.is_about_packages(path) else []
+            if lines:
+                where = "line " + ", ".join(str(number) for number in lines[:10])
+                self.findings.append(finding("source_credentials", path, where, how="leave the address without them"))
+        return found
 
     def _last_gap(self) -> float | None:
         current = _mapping(_mapping(self.host).get("current"))
@@ -825,6 +858,13 @@ class _Summary:
             rows.append(("Build", "uv " + " ".join(plan["build"]["argv"]) + self._in_root()))
         else:
             rows += self._legacy_build()
+        rows += [
+            (
+                "Index",
+                f"{index['name']}, {visible(index['url'] or 'of the host')}; credentials: {self._shown(index['origin'])}",
+            )
+            for index in plan["build"]["indexes"]
+        ]
         if plan["build"]["accelerator"]["reason"]:
             rows.append(("Accelerator", plan["build"]["accelerator"]["reason"]))
         for label, text in (

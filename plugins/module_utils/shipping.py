@@ -50,7 +50,7 @@ FORMAT = 1
 _BUCKET = re.compile(r"[a-z][a-z-]*-v[0-9]+\Z")
 #: What uv finds out about a host's interpreters, and environments at their final paths: good on one host only.
 _OF_ONE_HOST = re.compile(r"(interpreter|environments|builds|python|binaries|osv)-v[0-9]+\Z")
-_CREDENTIALS = re.compile(r"UV_INDEX_\w+_(USERNAME|PASSWORD)\Z|UV_(KEYRING_PROVIDER|PUBLISH_\w+)\Z")
+_CREDENTIALS = re.compile(r"UV_INDEX_\w+_(USERNAME|PASSWORD)\Z|UV_(KEYRING_PROVIDER|PUBLISH_\w+)\Z|PYFLEET_NETRC\Z")
 _CREDENTIALS_OF_PIP = re.compile(r"PIP_(KEYRING_PROVIDER|CLIENT_CERT)\Z|SSL_CLIENT_CERT\Z|NETRC\Z")
 _ADDRESSES = re.compile(r"(UV|PIP)_\w*(INDEX|INDEX_URL|FIND_LINKS)\Z")
 _USER_PART = re.compile(r"(?<=://)[^/@\s]*@")

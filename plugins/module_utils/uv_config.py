@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils import environment, uv
+from ansible_collections.pyfleet.runtime.plugins.module_utils.indexes import PARTS, address
 
 MARKER = "# Managed by the role pyfleet.runtime.uv: changes made here are lost."
 INDEX_KEYS = frozenset(
@@ -25,6 +26,8 @@ INDEX_KEYS = frozenset(
         "publish-url",
     }
 )
+PATH = "/etc/uv/uv.toml"
+_TEXT = re.compile(r'^(name|url) = "([^"\\]*)"$', re.MULTILINE)
 _BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
 _INDEX_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
@@ -54,10 +57,18 @@ def effective(
         settings["python-downloads-json-url"] = python_downloads_json_url
     settings.update({str(key).replace("_", "-"): value for key, value in raw.items()})
     own = settings.get("index", [])
-    index = [{str(key).replace("_", "-"): value for key, value in entry.items()} for entry in indexes]
+    index = [{str(key).replace("_", "-"): value for key, value in _addressed(entry).items()} for entry in indexes]
     if index or own:
         settings["index"] = index + (list(own) if isinstance(own, (list, tuple)) else [])
     return settings
+
+
+def _addressed(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An index with the address of its preset (H2); one whose preset cannot be used stays as it is, for `problems` to find."""
+    url, wrong = address(entry) if entry.get("preset") else ("", ["none"])
+    if wrong:
+        return dict(entry)
+    return {**{key: value for key, value in entry.items() if key != "preset" and key not in PARTS}, "url": url}
 
 
 def problems(settings: Mapping[str, Any]) -> list[str]:
@@ -65,6 +76,9 @@ def problems(settings: Mapping[str, Any]) -> list[str]:
     found = []
     for number, entry in enumerate(settings.get("index", [])):
         where = f"uv_indexes[{number}]"
+        if entry.get("preset"):
+            found += [f"{where}: {wrong}." for wrong in address(entry)[1]]
+            continue
         unknown = sorted(set(entry) - INDEX_KEYS)
         if unknown:
             found.append(
@@ -93,6 +107,17 @@ def render(settings: Mapping[str, Any]) -> str:
     if not settings:
         return ""
     return MARKER + "\n" + "".join(_table(settings, ()))
+
+
+def named_indexes(path: str = PATH) -> dict[str, str]:
+    """Name → address of the named indexes in a uv.toml as `render` writes it; a file in another form may have none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read()
+    except OSError:
+        return {}
+    tables = [dict(_TEXT.findall(part.split("\n[", 1)[0])) for part in text.split("\n[[index]]\n")[1:]]
+    return {each["name"]: each["url"] for each in tables if "name" in each and "url" in each}
 
 
 def _table(table: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:

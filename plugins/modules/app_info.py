@@ -63,6 +63,7 @@ RETURN = r"""
 host:
   description:
     - Facts of the host, as the plan takes them.
+    - C(keyring) says whether that program is on the usual C(PATH), C(indexes) has the named indexes of C(/etc/uv/uv.toml).
     - C(accelerators) has one entry per vendor of GPUs, with C(vendor), C(devices), C(driver) (for NVIDIA its version) and C(ready).
   returned: always
   type: dict
@@ -91,13 +92,22 @@ import glob
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.pyfleet.runtime.plugins.module_utils import flow, front, hardware, set_state, sockets
+from ansible_collections.pyfleet.runtime.plugins.module_utils import (
+    flow,
+    front,
+    hardware,
+    process,
+    set_state,
+    sockets,
+    uv_config,
+)
 from ansible_collections.pyfleet.runtime.plugins.module_utils.lease import LeaseError, Leases
 from ansible_collections.pyfleet.runtime.plugins.module_utils.lock import read_packages
 from ansible_collections.pyfleet.runtime.plugins.module_utils.redirect import Redirect, RedirectError
@@ -158,6 +168,8 @@ def host_facts(module: AnsibleModule, layout_root: str, own: str) -> dict[str, A
         "varnish": _version_of(["/usr/sbin/varnishd", "-V"]),
         "programs": sorted(glob.glob("/opt/pyfleet/bin/*")),
         "accelerators": hardware.accelerators(),
+        "keyring": shutil.which("keyring", path=process.DEFAULT_PATH) is not None,
+        "indexes": uv_config.named_indexes(),
         "provisioned": os.path.exists("/etc/systemd/system/pyfleet-redirect.service"),
     }
 

@@ -47,6 +47,13 @@ options:
   run_as:
     description: User to build as. The user needs to own the project. Default the user the module runs as.
     type: str
+  indexes:
+    description:
+      - The indexes of the build, as the plan lists them (C(build.indexes)), for the message when one of them refuses the build.
+      - Each with C(name), C(url), and C(way) and C(origin) of its credentials. Holds no secret.
+    type: list
+    elements: dict
+    default: []
   executable:
     description: The uv to use. Default C(/usr/local/bin/uv), then the first one on C(PATH).
     type: str
@@ -229,6 +236,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "environment_file": {"type": "path"},
     "run_as": {"type": "str"},
     "executable": {"type": "str"},
+    "indexes": {"type": "list", "elements": "dict", "default": []},
     "cache_dir": {"type": "path"},
     "link_mode": {"type": "str", "choices": ["clone", "copy", "hardlink", "symlink"]},
     "compile_bytecode": {"type": "bool"},

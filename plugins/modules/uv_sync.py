@@ -91,6 +91,13 @@ options:
   system_certs:
     description: Whether to trust the certificates of the host. By default uv's configuration decides.
     type: bool
+  indexes:
+    description:
+      - The indexes of the build, as the plan lists them (C(build.indexes)), for the message when one of them refuses the build.
+      - Each with C(name), C(url), and C(way) and C(origin) of its credentials. Holds no secret.
+    type: list
+    elements: dict
+    default: []
   index_credentials:
     description:
       - Credentials by index name, each with C(username) and C(password). They reach uv as C(UV_INDEX_<NAME>_USERNAME) and
@@ -260,7 +267,7 @@ from typing import Any, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils import environment as app_environment
-from ansible_collections.pyfleet.runtime.plugins.module_utils import process, shipping, uv
+from ansible_collections.pyfleet.runtime.plugins.module_utils import indexes, process, shipping, uv
 from ansible_collections.pyfleet.runtime.plugins.module_utils.builder import Builder
 
 # What the plan reads of a file, and which files it may want.
@@ -291,6 +298,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "environment": {"type": "dict", "default": {}, "no_log": True},
     "environment_file": {"type": "path"},
     "executable": {"type": "str"},
+    "indexes": {"type": "list", "elements": "dict", "default": []},
     "run_as": {"type": "str"},
     "argv": {"type": "list", "elements": "str"},
     "pre_build_hook": {"type": "str"},
@@ -485,6 +493,7 @@ class Sync(Builder):
             )
         given = {**self.given, **uv_variables(self.options, argv is not None), **self.credentials}
         environment, self.result["dropped"] = process.clean_environment(account, given, os.environ)
+        self.write_netrc(environment, account)
         downloads_allowed = environment.get("UV_PYTHON_DOWNLOADS", "") != "never"
         if self.check:
             environment["UV_PYTHON_DOWNLOADS"] = "never"
@@ -523,6 +532,7 @@ class Sync(Builder):
             )
         else:
             verdict = shipping.missing_offline(done.stderr, self.given) or uv.classify_failure(done.stderr)
+        verdict, facts = indexes.refused(done.stderr, self.options["indexes"], verdict)
         if self.check and verdict.reason in ("python_not_found", "python_incomplete") and downloads_allowed:
             self.predict("python_missing", "the Python that the project asks for is on this host")
         raise uv.UvError(
@@ -531,7 +541,7 @@ class Sync(Builder):
             words=uv.error_words(done.stderr) or process.tail(done.stdout),
             rule=verdict.rule,
             next_step=verdict.next_step,
-            facts=[("Project", str(self.project)), ("Command", done.command), ("Status", str(done.returncode))],
+            facts=[*facts, ("Project", str(self.project)), ("Command", done.command), ("Status", str(done.returncode))],
         )
 
     def report(self, report: uv.SyncReport, before: str | None) -> None:

@@ -20,10 +20,14 @@ from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 
-from ansible_collections.pyfleet.runtime.plugins.module_utils import accelerator, lock
+from ansible_collections.pyfleet.runtime.plugins.module_utils import accelerator, indexes, lock
 from ansible_collections.pyfleet.runtime.plugins.module_utils.activation import activate, project_root
 from ansible_collections.pyfleet.runtime.plugins.module_utils.bytecode import CACHE
-from ansible_collections.pyfleet.runtime.plugins.module_utils.environment import to_environment_file, validate
+from ansible_collections.pyfleet.runtime.plugins.module_utils.environment import (
+    is_build_only,
+    to_environment_file,
+    validate,
+)
 from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import (
     Finding,
     finding,
@@ -34,6 +38,8 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils.plan import make_p
 from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import GOOD, Description
 from ansible_collections.pyfleet.runtime.plugins.module_utils.rollout import DEPLOYMENT_DIGITS
 from ansible_collections.pyfleet.runtime.plugins.module_utils.settings import relative_path
+from ansible_collections.pyfleet.runtime.plugins.module_utils.shipping import without_credentials
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils.indexes import declared
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.pyproject import extras_of
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.source import (
     Source,
@@ -261,6 +267,8 @@ def deployment(
                 "digest": known.digest,
                 "known": resolved is not None,
                 "project": project,
+                "addresses": dict(known.addresses),
+                "indexes": declared(known.texts, project_root(validate(env)[0], set(known.files))[0]),
             },
             "host": host if info else None,
             "today": (today or datetime.date.today()).isoformat(),
@@ -268,11 +276,12 @@ def deployment(
         }
     )
     unprepared = not_provisioned(host)
+    unprepared += [from_dict(item) for item in plan["errors"] if item["code"] == "index_keyring_missing"]
     if check_mode:
         plan["warnings"] += [item.to_dict() for item in unprepared]
     else:
         findings += unprepared
-    findings += [from_dict(item) for item in plan["errors"]]
+    findings += [from_dict(item) for item in plan["errors"] if item["code"] != "index_keyring_missing"]
     if findings or resolved is None:
         raise DeploymentError(findings)
     return Deployment(settings, resolved, plan, host, state, release, decide(state, release))
@@ -345,17 +354,28 @@ def release_id(
     What may differ between the hosts of a deployment is its `variant`, and changes the last digits alone: the first eight name the
     deployment on all hosts. Without a variant all digits do.
 
+    Credentials of indexes are not part of it: a token that is another one every hour would make a release every hour (H2).
+
     The digest is slow on purpose: the environment holds secrets, and a weak one must not be guessable from the id. Twelve
     digits are 48 bits, enough to tell the releases of a host apart. `cache` is a folder in which the run remembers it: the hosts
     of a fleet ask for the same one.
     """
     relevant = {name: settings.get(name) for name in RELEASE_SETTINGS}
-    made_of = [RELEASE_FORMAT, relevant, dict(env), source.digest, source.commit]
+    if settings.get("indexes"):
+        relevant["indexes"] = indexes.whereabouts(settings["indexes"])
+    made_of = [RELEASE_FORMAT, relevant, _without_index_credentials(env), source.digest, source.commit]
     common = _name_of(made_of, settings, cache)
     if not variant:
         return common
     own = hashlib.sha256(json.dumps([common, *variant]).encode()).hexdigest()
     return common[:DEPLOYMENT_DIGITS] + own[: len(common) - DEPLOYMENT_DIGITS]
+
+
+def _without_index_credentials(env: Mapping[str, Any]) -> dict[str, Any]:
+    """The environment without the credentials that the build alone sees; what the application sees stays as it is."""
+    building = {name: value for name, value in env.items() if is_build_only(str(name))}
+    kept = without_credentials({name: str(value) for name, value in building.items()})
+    return {**{name: value for name, value in env.items() if name not in building}, **kept}
 
 
 def flow_key(

@@ -29,6 +29,7 @@ from pathlib import Path, PurePosixPath
 
 from ansible.module_utils.urls import open_url
 
+from ansible_collections.pyfleet.runtime.plugins.module_utils import lock
 from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import Finding, finding
 from ansible_collections.pyfleet.runtime.plugins.module_utils.lock import read_packages
 from ansible_collections.pyfleet.runtime.plugins.module_utils.requirements import included
@@ -40,7 +41,7 @@ OPTIONS = {
     "archive": {"archive", "checksum", "exclude"},
 }
 #: Files whose text the plan reads, wherever they lie in the source.
-TEXT_FILES = ("pyproject.toml", ".python-version", "clevercloud/varnish.vcl", "clevercloud/http.json")
+TEXT_FILES = ("pyproject.toml", "uv.toml", ".python-version", "clevercloud/varnish.vcl", "clevercloud/http.json")
 #: Requirements files by the names that people give them; what they name with -r and -c is read as well.
 REQUIREMENTS_FILES = re.compile(
     r"(?:.*/)?(?:[^/]*requirements[^/]*\.(?:txt|in|pip)|[^/]*constraints[^/]*\.txt|requirements/[^/]+\.(?:txt|in|pip))\Z",
@@ -62,7 +63,7 @@ class SourceError(Exception):
 @dataclasses.dataclass(frozen=True)
 class Source:
     """A resolved source. `archive` is a path on the controller, `size` its bytes, `files` relative POSIX paths, `locks`
-    the package versions of each uv.lock."""
+    the package versions of each uv.lock, `addresses` its registries and the packages whose addresses hold a password."""
 
     kind: str
     origin: str
@@ -73,6 +74,7 @@ class Source:
     files: tuple[str, ...]
     texts: Mapping[str, str]
     locks: Mapping[str, Mapping[str, str]]
+    addresses: Mapping[str, list[list[str]]] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """Returns the JSON-able form."""
@@ -81,6 +83,7 @@ class Source:
             "files": list(self.files),
             "texts": dict(self.texts),
             "locks": dict(self.locks),
+            "addresses": dict(self.addresses),
         }
 
 
@@ -357,6 +360,8 @@ def _pack(
                     raise SourceError([finding("source_special", variable="app_source", value=name)])
     archive = folder / f"{digest.hexdigest()}.tar.gz"
     scratch.replace(archive)
+    locks = [name for name in names if PurePosixPath(name).name == "uv.lock" and (root / name).is_file()]
+    addresses = {name: lock.addresses((root / name).read_text(encoding="utf-8", errors="replace")) for name in locks}
     return Source(
         kind=kind,
         origin=origin,
@@ -367,6 +372,7 @@ def _pack(
         files=tuple(os.fsencode(name).decode(errors="replace") for name in names),
         texts=_texts(root, names, wanted),
         locks={name: read_packages(str(root / name)) for name in names if PurePosixPath(name).name == "uv.lock"},
+        addresses=addresses,
     )
 
 

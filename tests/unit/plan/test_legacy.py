@@ -852,6 +852,7 @@ def test_i_all_errors_at_once_and_none_shows_a_secret() -> None:
         "manage_py_missing",
         "celery_module",
         "requirements_line",
+        "source_credentials",
     } == set(codes(result["errors"]))
     assert "hunter2" not in json.dumps(public_view(result)) + "\n".join(result["summary"])
 

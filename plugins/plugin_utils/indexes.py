@@ -1,0 +1,123 @@
+# Copyright: (c) 2026, pyfleet contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller's part of private indexes (H2): which ones a project declares, and tokens, each fetched once in a run."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import posixpath
+import secrets
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.pyfleet.runtime.plugins.module_utils import process
+from ansible_collections.pyfleet.runtime.plugins.module_utils.environment import scrub
+from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import Finding, finding
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils.pyproject import tomllib
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils.source import exclusively
+
+#: Seconds that a command may take to print a token.
+TOKEN_TIMEOUT = 120.0
+#: Of this run of ansible-playbook, as in deployment.py: what a run that was killed leaves on the disk can be read by nobody.
+_RUN_KEY = secrets.token_bytes(32)
+
+
+class TokenError(Exception):
+    """A command printed no token; carries the finding."""
+
+    def __init__(self, problem: Finding) -> None:
+        super().__init__(problem.message)
+        self.finding = problem
+
+
+def declared(texts: Mapping[str, str], root: str) -> list[dict[str, Any]] | None:
+    """The named indexes of the project at `root`, and of folders above it, whose workspace it may belong to.
+
+    None when a file is no TOML, which is uv's to say. A uv.toml wins over the pyproject.toml beside it, as uv has it.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    folder = root
+    while True:
+        for name in ("uv.toml", "pyproject.toml"):
+            text = texts.get(posixpath.join(folder, name))
+            if text is None:
+                continue
+            try:
+                data = tomllib.loads(text)
+            except tomllib.TOMLDecodeError:
+                return None
+            table = data if name == "uv.toml" else _table(_table(data.get("tool")).get("uv"))
+            entries = table.get("index")
+            for entry in entries if isinstance(entries, list) else []:
+                if isinstance(entry, dict) and entry.get("name") and entry.get("url"):
+                    found.setdefault(str(entry["name"]), entry)
+            if name == "uv.toml":
+                break
+        if not folder:
+            return list(found.values())
+        folder = posixpath.dirname(folder)
+
+
+def _table(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def token(variable: str, index: str, command: Sequence[str], cache: str) -> str:
+    """Runs the command that prints an index's token: on the controller, without a shell, once per run for all hosts.
+
+    `variable` is what a message names. What the command prints is shown nowhere, what it says on stderr is. Failures are remembered, too.
+
+    Raises:
+        TokenError: it cannot be started, fails, takes too long, or prints nothing that can be a token.
+    """
+    os.makedirs(cache, mode=0o700, exist_ok=True)
+    name = hmac.new(_RUN_KEY, "\0".join(command).encode(errors="surrogateescape"), "sha256").hexdigest()[:24]
+    memo = os.path.join(cache, f"token-{name}")
+    with exclusively(f"{memo}.lock"):
+        answer: dict[str, str] = {}
+        with contextlib.suppress(FileNotFoundError), open(memo, "rb") as file:
+            answer = json.loads(_sealed(file.read(), name))
+        if not answer:
+            answer = _ask(command)
+            descriptor, scratch = tempfile.mkstemp(dir=cache)
+            with os.fdopen(descriptor, "wb") as written:
+                written.write(_sealed(json.dumps(answer).encode(), name))
+            os.replace(scratch, memo)
+    if answer.get("why"):
+        raise TokenError(
+            finding("index_token", variable, command[0], index=index, why=answer["why"], words=answer["words"])
+        )
+    return answer["token"]
+
+
+def _ask(command: Sequence[str]) -> dict[str, str]:
+    """`token`, or `why` there is none and what the command said."""
+    try:
+        done = process.run(command, cwd=os.getcwd(), environment=os.environ, timeout=TOKEN_TIMEOUT, raw_stdout=True)
+    except process.ProcessError as error:
+        return {"why": "it could not be started", "words": str(error.__cause__)}
+    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    # Scripts under `set -x` print what they print on stderr, too.
+    said = [line.strip() for line in scrub(done.stderr, [line for line in lines if len(line) > 7]).splitlines()]
+    words = " | ".join([line for line in said if line][-3:])[-190:] or "(nothing on stderr)"
+    if done.timed_out:
+        return {"why": f"it did not end within {TOKEN_TIMEOUT:g} s", "words": words}
+    if done.returncode != 0:
+        return {"why": f"it ended with status {done.returncode}", "words": words}
+    if not lines:
+        return {"why": "it printed nothing", "words": words}
+    if not lines[-1].isprintable():
+        return {"why": "the last line that it printed is no token", "words": words}
+    return {"token": lines[-1]}
+
+
+def _sealed(content: bytes, name: str) -> bytes:
+    """Content that only this run can read; the same again opens it. Each name is used for one content."""
+    stream = hashlib.shake_256(_RUN_KEY + name.encode()).digest(len(content))
+    return bytes(left ^ right for left, right in zip(content, stream))
