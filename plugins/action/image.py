@@ -41,7 +41,7 @@ class ActionModule(uv_install.ActionModule):
             early = containerfile.check(settings)
             if early:
                 raise DeploymentError(early)
-            made = make({**given, "info": {}}, check_mode=self._task.check_mode)
+            made = make({**given, "info": {}}, check_mode=self._task.check_mode, builds=True)
             image = _image(made, settings, bool(bundle))
         except DeploymentError as error:
             return {**result, "failed": True, "msg": str(error), "codes": [item.code for item in error.findings]}
