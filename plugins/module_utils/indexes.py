@@ -381,7 +381,7 @@ def refused(words: str, shown: Sequence[Mapping[str, str]], verdict: Verdict) ->
 def _likeness(index: str, url: str) -> int:
     """How much of an index's address another one shares, in parts of the path from 1 on; 0 for another host."""
     mine, other = (re.sub(r"^[a-z]+://", "", _without_user(each)).split("/") for each in (index, url))
-    return 0 if mine[0] != other[0] else 1 + sum(1 for _ in _common(mine[1:], other[1:]))
+    return 0 if mine[0] != other[0] else 1 + len(list(_common(mine[1:], other[1:])))
 
 
 def _common(one: Sequence[str], other: Sequence[str]) -> Iterable[str]:

@@ -68,7 +68,7 @@ MODULES: dict[str, dict[str, dict[str, Any]]] = {
 FITTING = {
     "str": {"text", "textarea", "password", "multiplechoice"},
     "path": {"text"},
-    "raw": {"text"},
+    "raw": {"text", "textarea"},
     "int": {"integer"},
     "float": {"float", "integer"},
     "bool": {"multiplechoice"},
