@@ -18,6 +18,7 @@ from typing import Any
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils import environment, health, run, uv
 from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import SECRET, Finding, finding
+from ansible_collections.pyfleet.runtime.plugins.module_utils.indexes import NETRC_TEXT
 
 ENGINES = ("podman", "docker")
 PYTHONS = ("auto", "base", "managed")
@@ -126,6 +127,9 @@ def make_image(
     if plan["chain"]["active"] or plan["chain"]["block"]:
         services = ", ".join(hop["service"] for hop in plan["chain"]["hops"])
         found.append(finding("image_without_chain", "CC_REQUEST_FLOW", services))
+    for name, way in ((NETRC_TEXT, "a netrc"), ("UV_KEYRING_PROVIDER", "a keyring")):
+        if plan["build"]["environment"].get(name, "disabled") != "disabled":
+            found.append(finding("image_credentials", "app_netrc" if name == NETRC_TEXT else "app_indexes", way))
     if not settings.source and not is_package:
         found.append(finding("image_no_package", "image_source", "false"))
 

@@ -1633,6 +1633,12 @@ CATALOGUE: dict[str, Entry] = {
         "{variable} runs before dependencies are installed (B6), and may need all of the source",
         "Move what does not decide on dependencies to CC_POST_BUILD_HOOK, or into the image that image_build_base names.",
     ),
+    "image_credentials": _error(
+        "H5",
+        "The build of an image cannot ask {value} for the credentials of an index.",
+        "in the build of an image an index gets a password or a token; there is no keyring in it, and no netrc",
+        "Give the index in app_indexes a password or a token_command, for example in the variables of the play that builds the image.",
+    ),
     "image_no_package": _error(
         "H5",
         "Without its source the image would hold no application.",

@@ -306,6 +306,20 @@ def test_a_chain_is_left_out_with_a_warning_and_the_applications_own_paths_are_a
     assert "image_without_chain" not in codes(image())
 
 
+@pytest.mark.parametrize(
+    ("env", "app"),
+    [({"UV_KEYRING_PROVIDER": "subprocess"}, {}), ({}, {"netrc": "machine index.example login a password hunter22"})],
+    ids=["keyring", "netrc"],
+)
+def test_h2_ways_to_an_index_that_a_build_of_an_image_has_not_are_refused(
+    env: dict[str, str], app: dict[str, Any]
+) -> None:
+    assert "image_credentials" in codes(image(env, app=app))
+    assert "image_credentials" not in codes(
+        image({"UV_KEYRING_PROVIDER": "disabled", "UV_INDEX_A_PASSWORD": "hunter22"})
+    )
+
+
 def test_legacy_mode_is_refused_with_its_reason() -> None:
     plan = support.ask(
         {"CC_PYTHON_UV_RUN_COMMAND": None, "CC_PYTHON_MODULE": "shop:app"}, files=["shop.py", "requirements.txt"]
