@@ -86,6 +86,23 @@ def left(bed: Bed, host: str) -> str:
     return bed.host(host).run(f"{look} 2>/dev/null", check=False).stdout
 
 
+def test_h7_the_page_runs_as_it_is_written(provisioned: Bed, tmp_path: pathlib.Path) -> None:
+    page = (CHECKOUT / "docs" / "batches.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^`([\w.]+)`:\n\n```\w+\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert [name for name, _text in blocks] == ["squares.py", "squares.yml"]
+    for name, text in blocks:
+        (tmp_path / name).write_text(text)
+    (commands,) = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    programs = f"{CHECKOUT}/.venv/bin:/usr/bin:/bin"
+    environment = provisioned.environment({"PATH": programs, "ANSIBLE_CALLBACKS_ENABLED": ""})
+    script = commands.replace("-i inventory.yml", f"-i {provisioned.inventory} --limit bookworm1,trixie1")
+    done = subprocess.run(["bash", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "batch squares: 10 of 10 shards done" in done.stdout
+    assert done.stdout.splitlines()[-20:] == [f"{number} {number * number:,}" for number in range(1000, 1020)]
+    assert len(list(tmp_path.glob("batch-squares/shards/*/files/*.txt"))) == 20
+
+
 def test_h7_a_run_that_broke_off_is_taken_up_where_it_was(provisioned: Bed, tmp_path: pathlib.Path) -> None:
     hosts = ["bookworm1", "bullseye1", "forky1", "trixie1"]
     limit = ",".join(hosts)
