@@ -94,7 +94,8 @@ def test_h7_the_page_runs_as_it_is_written(provisioned: Bed, tmp_path: pathlib.P
         (tmp_path / name).write_text(text)
     (commands,) = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     programs = f"{CHECKOUT}/.venv/bin:/usr/bin:/bin"
-    environment = provisioned.environment({"PATH": programs, "ANSIBLE_CALLBACKS_ENABLED": ""})
+    environment = provisioned.environment({"PATH": programs})
+    del environment["ANSIBLE_CALLBACKS_ENABLED"]
     script = commands.replace("-i inventory.yml", f"-i {provisioned.inventory} --limit bookworm1,trixie1")
     done = subprocess.run(["bash", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
