@@ -70,3 +70,4 @@ def test_the_sandbox_can_be_widened_and_switched_off(make_app: Maker) -> None:
     unit = f"app-shop@{app.linked()}.service"
     assert app.host(f"systemctl show -p ProtectSystem --value {unit}") == "no"
     assert app.json("/whoami")["user"] == "app-shop"
+    app.host("rm -r /srv/uploads")
