@@ -14,29 +14,31 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from ansible_collections.pyfleet.runtime.tests.hosts.hosts import Run
 from ansible_collections.pyfleet.runtime.tests.hosts.machine import CHECKOUT
-from ansible_collections.pyfleet.runtime.tests.testbed import Bed, Played
+from ansible_collections.pyfleet.runtime.tests.testbed import Bed, Played, run_name
 
 from .test_failures import descendants
 
 pytestmark = pytest.mark.rule("H7")
 SCRIPTS = CHECKOUT / "tests" / "fixtures" / "scripts"
-#: The hosts of test_rollout_under_load, which may be there already.
 TEN = {f"web{number}": "bookworm" for number in range(1, 11)}
 SECRET = "pl4nted-hunter2"
 
 
 @pytest.fixture(scope="module")
-def ten(bed: Bed) -> Bed:
-    """Ten hosts with uv."""
-    bed.up(**TEN)
-    bed.play("playbooks/provision.yml", {"target": "web*"}).succeeded()
-    return bed
+def ten() -> Iterator[Bed]:
+    """Ten hosts with uv, in a run of their own: other tests play on all hosts that there are."""
+    crowd = Bed(f"{run_name()}-ten")
+    crowd.up(**TEN)
+    crowd.play("playbooks/provision.yml").succeeded()
+    yield crowd
+    Run(crowd.name).down()
 
 
 class Batch:
