@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 from urllib.parse import quote
 
@@ -381,14 +382,11 @@ def refused(words: str, shown: Sequence[Mapping[str, str]], verdict: Verdict) ->
 def _likeness(index: str, url: str) -> int:
     """How much of an index's address another one shares, in parts of the path from 1 on; 0 for another host."""
     mine, other = (re.sub(r"^[a-z]+://", "", _without_user(each)).split("/") for each in (index, url))
-    return 0 if mine[0] != other[0] else 1 + len(list(_common(mine[1:], other[1:])))
-
-
-def _common(one: Sequence[str], other: Sequence[str]) -> Iterable[str]:
-    for left, right in zip(one, other):
-        if left != right:
-            return
-        yield left
+    return (
+        0
+        if mine[0] != other[0]
+        else 1 + len(list(takewhile(lambda pair: pair[0] == pair[1], zip(mine[1:], other[1:]))))
+    )
 
 
 def netrc_secrets(text: str) -> list[str]:

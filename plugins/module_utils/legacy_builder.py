@@ -357,12 +357,7 @@ class LegacyBuild(Builder):
         """Ends the build after an installation that failed, in the tool's own words with a verdict on top."""
         output = done.stderr or done.stdout
         if done.timed_out:
-            verdict = uv.Verdict(
-                "timeout",
-                "The installation did not finish within {} s and was ended.".format(self.options["timeout"]),
-                "every command of the build ends within `timeout`",
-                "Look at the last lines above; raise `timeout` (app_build_timeout) if they show progress.",
-            )
+            verdict = uv.late("The installation", self.options["timeout"], "`timeout` (app_build_timeout)")
         else:
             verdict = shipping.missing_offline(output, self.given) or legacy_verdicts.classify(output)
         verdict, facts = indexes.refused(output, self.options["indexes"], verdict)

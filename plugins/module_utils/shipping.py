@@ -345,6 +345,16 @@ def _inside(root: str, link: str) -> str:
     return os.path.relpath(target, os.path.dirname(link))
 
 
+@contextlib.contextmanager
+def handed_over(path: str) -> Iterator[IO[bytes]]:
+    """A new file, refused where anything is already, which the owner of its folder may read once it is written: the login user."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o600), "w+b") as file:
+        yield file
+        owner = os.stat(os.path.dirname(path))
+        os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+
+
 def sha256_of(file: IO[bytes]) -> str:
     """Returns the digest of an open file, which is at its beginning then."""
     file.seek(0)

@@ -76,6 +76,14 @@ class UvError(Exception):
         return "\n".join(lines)
 
 
+def late(
+    what: str, seconds: float, option: str, rule: str = "every command of the build ends within `timeout`"
+) -> Verdict:
+    """The verdict on a command that did not end in time; `option` is what to raise."""
+    next_step = f"Look at the last lines above; raise {option} if they show progress."
+    return Verdict("timeout", f"{what} did not finish within {seconds} s and was ended.", rule, next_step)
+
+
 def version_key(text: str) -> tuple[Any, ...] | None:
     """Returns a key that orders versions as PEP 440 does, or None for what is not a version."""
     match = _VERSION.match(text.strip())

@@ -298,12 +298,8 @@ class Batch(Builder):
             return
         verdict = uv.classify_failure(done.stderr)
         if done.timed_out:
-            verdict = uv.Verdict(
-                "timeout",
-                "uv did not finish within {} s and was ended.".format(self.options["timeout"]),
-                "H7: the preparation ends within batch_build_timeout",
-                "Look at the last lines above; raise batch_build_timeout if they show progress.",
-            )
+            rule = "H7: the preparation ends within batch_build_timeout"
+            verdict = uv.late("uv", self.options["timeout"], "batch_build_timeout", rule)
         elif verdict.reason == "lock_stale":
             verdict = dataclasses.replace(
                 verdict,
@@ -467,12 +463,9 @@ class Batch(Builder):
     def packed(self) -> dict[str, Any]:
         """Writes a shard's output where the login user may fetch it."""
         folder, path = self._shard(int(self.options["shards"][0]["number"])), self.options["bundle"]
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(path, flags, 0o600), "w+b") as file:
+        with shipping.handed_over(path) as file:
             _pack(folder, file)
             digest = shipping.sha256_of(file)
-            owner = os.stat(os.path.dirname(path))
-            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
         return {**self.result, "sha256": digest}
 
     def absent(self) -> dict[str, Any]:

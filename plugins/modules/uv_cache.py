@@ -175,12 +175,10 @@ class Cache:
         path = self._given("bundle")
         # What nothing refers to need not travel. A cache in use is shipped as it is.
         uv_cache.bound(self._uv(), cache_dir, self.user, uv_cache.NO_CAP, outside=os.environ)
-        with cast(BinaryIO, os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | FLAGS, 0o600), "w+b")) as file:
+        with shipping.handed_over(path) as file:
             packed = shipping.as_user(account, lambda: shipping.pack(cache_dir, file))
             digest = shipping.sha256_of(file)
             size = os.fstat(file.fileno()).st_size
-            owner = os.stat(os.path.dirname(path))
-            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
         shipping.remember(self.folder, cache_dir, self._given("key"), digest, packed["entries"])
         return {"changed": False, "sha256": digest, "bytes": size, "entries": packed["entries"]}
 

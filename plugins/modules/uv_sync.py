@@ -524,12 +524,7 @@ class Sync(Builder):
     def failed(self, done: process.Completed, downloads_allowed: bool) -> NoReturn:
         """Ends the module after a uv that failed, in uv's own words with a verdict on top."""
         if done.timed_out:
-            verdict = uv.Verdict(
-                "timeout",
-                "uv did not finish within {} s and was ended.".format(self.options["timeout"]),
-                "every command of the build ends within `timeout`",
-                "Look at the last lines above; raise `timeout` if they show progress.",
-            )
+            verdict = uv.late("uv", self.options["timeout"], "`timeout`")
         else:
             verdict = shipping.missing_offline(done.stderr, self.given) or uv.classify_failure(done.stderr)
         verdict, facts = indexes.refused(done.stderr, self.options["indexes"], verdict)

@@ -74,13 +74,15 @@ class Queue:
 
     @contextlib.contextmanager
     def change(self) -> Iterator[State]:
-        """The state, for one fork at a time; written when the block ends well."""
+        """The state, for one fork at a time; written when the block ends well and has changed it: hosts that wait look often."""
         with exclusively(self.folder / ".lock"):
             state = self.known()
             if state is None:
                 raise ValueError(f"{self._file} is gone")
+            before = json.dumps(state.data)
             yield state
-            self._save(state)
+            if json.dumps(state.data) != before:
+                self._save(state)
 
     def claim(self, host: str, room: int) -> list[Claim]:
         """Shards for a host that has room for so many."""
