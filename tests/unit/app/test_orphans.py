@@ -15,7 +15,9 @@ import pytest
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils import orphans
 
-BUILD = {"INSTANCE_TYPE": "build", "CC_APP_NAME": "shop"}
+#: Tests that run at the same time would end one another's builds of one application.
+SHOP = f"shop-{os.getpid()}"
+BUILD = {"INSTANCE_TYPE": "build", "CC_APP_NAME": SHOP}
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -49,29 +51,29 @@ def start() -> Iterator[Start]:
 def test_d5_a_build_is_ended_and_nothing_else(start: Start) -> None:
     build = start(BUILD)
     others = [
-        start({**BUILD, "CC_APP_NAME": "shop2"}),
+        start({**BUILD, "CC_APP_NAME": f"{SHOP}2"}),
         start({**BUILD, "INSTANCE_TYPE": "production"}),
-        start({"CC_APP_NAME": "shop", "TEXT": "INSTANCE_TYPE=build"}),
+        start({"CC_APP_NAME": SHOP, "TEXT": "INSTANCE_TYPE=build"}),
         start({}),
     ]
-    assert build.pid in orphans.of_builds(os.geteuid(), "shop")
-    assert orphans.end_builds(os.geteuid(), "shop")
+    assert build.pid in orphans.of_builds(os.geteuid(), SHOP)
+    assert orphans.end_builds(os.geteuid(), SHOP)
     assert build.wait(timeout=5) == -15
     assert [process.poll() for process in others] == [None] * len(others)
-    assert not orphans.end_builds(os.geteuid(), "shop")
+    assert not orphans.end_builds(os.geteuid(), SHOP)
 
 
 def test_a_build_of_another_user_is_not_ours(start: Start) -> None:
     process = start(BUILD)
-    assert orphans.of_builds(os.geteuid() + 1, "shop") == []
-    assert not orphans.end_builds(os.geteuid() + 1, "shop")
+    assert orphans.of_builds(os.geteuid() + 1, SHOP) == []
+    assert not orphans.end_builds(os.geteuid() + 1, SHOP)
     assert process.poll() is None
 
 
 def test_a_build_that_does_not_listen_is_killed(start: Start) -> None:
     process = start(BUILD, "trap : TERM")
     begun = time.monotonic()
-    assert orphans.end_builds(os.geteuid(), "shop", patience=0.5)
+    assert orphans.end_builds(os.geteuid(), SHOP, patience=0.5)
     assert process.wait(timeout=5) == -9
     assert time.monotonic() - begun >= 0.5
 
@@ -81,4 +83,4 @@ def test_a_process_that_cannot_be_ended_is_named(start: Start, monkeypatch: pyte
     monkeypatch.setattr(os, "kill", lambda pid, number: None)
     monkeypatch.setattr(orphans, "DYING", 0.2)
     with pytest.raises(TimeoutError, match=str(process.pid)):
-        orphans.end_builds(os.geteuid(), "shop", patience=0.1)
+        orphans.end_builds(os.geteuid(), SHOP, patience=0.1)

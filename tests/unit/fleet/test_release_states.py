@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pyfleet.runtime.plugins.module_utils import bytecode, front, release_states
+from ansible_collections.pyfleet.runtime.plugins.module_utils import bytecode, front, orphans, release_states
 from ansible_collections.pyfleet.runtime.plugins.module_utils.lease import LeaseError, Leases, Request
 from ansible_collections.pyfleet.runtime.plugins.module_utils.release_files import ReleaseFiles
 from ansible_collections.pyfleet.runtime.plugins.module_utils.release_states import Guard, Releases, locked
@@ -540,6 +540,7 @@ def test_a_host_keeps_its_number_and_a_release_the_record_of_its_hook(
         monkeypatch.setattr(ReleaseFiles, name, lambda *given: None)
     monkeypatch.setattr(bytecode, "carry", lambda *given: None)
     monkeypatch.setattr(os, "chown", lambda *given, **more: None)
+    monkeypatch.setattr(orphans, "end_builds", lambda *given: False)  # of this machine, and of tests beside this one
     os.makedirs(fleet.layout.run, exist_ok=True)
     params: dict[str, Any] = {"archive": None, "archive_content": ""}
     fleet.call("hooked", NEW, pre_run_host="web1")
