@@ -60,7 +60,7 @@ test-unit: setup ## unit tests, without hosts and without real builds; under a m
 	@$(PYTHON) -m pytest -q -n auto -m 'not slow' tests/unit
 
 .PHONY: test-slow
-test-slow: setup ## the unit tests that build with a real uv
+test-slow: setup ## the unit tests that build with a real uv or play a playbook
 	@$(PYTHON) -m pytest -q -n auto -m slow tests/unit
 
 .PHONY: rules

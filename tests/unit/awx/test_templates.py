@@ -291,6 +291,7 @@ def set_up(stand_ins: Path, **variables: Any) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (stand_ins / "calls.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_setup_makes_what_the_data_says(stand_ins: Path) -> None:
     calls = set_up(
         stand_ins,
@@ -325,6 +326,7 @@ def test_setup_makes_what_the_data_says(stand_ins: Path) -> None:
     assert workflow["schema"][0]["unified_job_template"]["organization"] == {"name": "Shops"}
 
 
+@pytest.mark.slow
 def test_setup_leaves_to_the_launch_what_it_is_not_told(stand_ins: Path) -> None:
     calls = set_up(stand_ins)
     assert {call["module"] for call in calls} == {"organization", "job_template", "workflow_job_template"}

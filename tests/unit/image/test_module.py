@@ -10,6 +10,7 @@ import io
 import json
 import os
 import stat
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from ansible_collections.pyfleet.runtime.plugins.modules import image
 from ansible_collections.pyfleet.runtime.tests.unit.uv.modules import run_module
 
 pytestmark = pytest.mark.rule("H5")
-PODMAN = """#!/usr/bin/env python3
+PODMAN = (
+    f"#!{sys.executable} -S\n"
+    + """
 import json, pathlib, shutil, sys
 store = pathlib.Path(sys.argv[0]).parent / "store"
 argv = sys.argv[1:]
@@ -49,6 +52,7 @@ else:
     made = {"Id": "sha256:made", "Digest": "sha256:d", "Size": 5, "Config": {"Labels": label}}
     file(value("--tag")).write_text(json.dumps([made]))
 """
+)
 SECRET = "s3cr3t-value-of-a-build"
 
 

@@ -20,6 +20,7 @@ from ansible_collections.pyfleet.runtime.tests.tools import stage_tree
 
 from .exports import CLEVER, DROPPED, FOLDER, HEROKU
 
+pytestmark = pytest.mark.slow
 PLANTED = "pl4nted"
 
 

@@ -127,6 +127,7 @@ def mirror(built: tuple[str, Path]) -> Iterator[Mirror]:
         yield Mirror(Path(folder), *built)
 
 
+@pytest.mark.slow
 @needs_uv
 @pytest.mark.rule("C5")
 def test_c5_version_from_a_mirror_is_installed_run_and_removed(mirror: Mirror) -> None:
@@ -156,6 +157,7 @@ def test_c5_version_from_a_mirror_is_installed_run_and_removed(mirror: Mirror) -
     assert mirror.run(mirror.version, state="absent")["changed"] is False
 
 
+@pytest.mark.slow
 @needs_uv
 def test_interpreter_that_stopped_running_is_made_anew(mirror: Mirror) -> None:
     path = Path(mirror.run(mirror.version)["pythons"][0]["path"])
@@ -166,6 +168,7 @@ def test_interpreter_that_stopped_running_is_made_anew(mirror: Mirror) -> None:
     assert mirror.run(mirror.version)["changed"] is False
 
 
+@pytest.mark.slow
 @needs_uv
 def test_archive_that_is_another_version_is_removed_again(mirror: Mirror) -> None:
     claimed = mirror.minor + ".99"
@@ -176,6 +179,7 @@ def test_archive_that_is_another_version_is_removed_again(mirror: Mirror) -> Non
     assert mirror.there() == []
 
 
+@pytest.mark.slow
 @needs_uv
 def test_interpreter_that_does_not_start_is_removed_again(mirror: Mirror) -> None:
     """uv itself reports success for a build that this host's system library cannot run."""
@@ -197,6 +201,7 @@ def test_interpreter_that_does_not_start_is_removed_again(mirror: Mirror) -> Non
     assert mirror.there() == []
 
 
+@pytest.mark.slow
 @needs_uv
 def test_wrong_checksum_is_refused_by_uv(mirror: Mirror) -> None:
     mirror.offer(toys.downloads_entry(mirror.version, mirror.archive, mirror.machine, "0" * 64))
@@ -206,6 +211,7 @@ def test_wrong_checksum_is_refused_by_uv(mirror: Mirror) -> None:
     assert mirror.there() == []
 
 
+@pytest.mark.slow
 @needs_uv
 @pytest.mark.parametrize("check", [True, False])
 def test_missing_checksum_is_refused_before_anything_is_downloaded(mirror: Mirror, check: bool) -> None:
@@ -216,6 +222,7 @@ def test_missing_checksum_is_refused_before_anything_is_downloaded(mirror: Mirro
     assert not mirror.target.exists()
 
 
+@pytest.mark.slow
 @needs_uv
 def test_versions_that_cannot_be_had_are_all_named(mirror: Mirror) -> None:
     result = mirror.run("3.98", mirror.minor, "3.99.1")
@@ -227,6 +234,7 @@ def test_versions_that_cannot_be_had_are_all_named(mirror: Mirror) -> None:
     assert "3.1o, python3" in result["msg"]
 
 
+@pytest.mark.slow
 @needs_uv
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run the interpreter as another user")
 def test_interpreter_that_only_root_can_reach_is_no_interpreter(mirror: Mirror) -> None:
