@@ -23,7 +23,7 @@ from ansible_collections.pyfleet.runtime.tests.unit.uv.modules import run_module
 pytestmark = pytest.mark.rule("H5")
 PODMAN = (
     f"#!{sys.executable} -S\n"
-    + """
+    """
 import json, pathlib, shutil, sys
 store = pathlib.Path(sys.argv[0]).parent / "store"
 argv = sys.argv[1:]
