@@ -45,6 +45,8 @@ DRIVERS: tuple[tuple[int, tuple[int, int]], ...] = (
     (580, (13, 0)),
     (590, (13, 1)),
     (595, (13, 2)),
+    (610, (13, 3)),
+    (615, (13, 4)),
 )
 _CUDA = re.compile(r"cu(\d{1,2})(\d)\Z")
 _ROCM = re.compile(r"rocm(\d+(?:-\d+)*)\Z")
