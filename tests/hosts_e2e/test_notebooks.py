@@ -112,7 +112,7 @@ def test_h4_jupyterlab_behind_varnish_runs_a_cell_that_imports_the_project(lab: 
     page.click(".jp-Dialog .jp-mod-accept")  # it asks for a name once; the one that it has will do
     host.wait_until("grep -q told: /srv/pyfleet/lab/home/notebooks/Untitled.ipynb")
     assert TOKEN not in host(
-        "ps axww -o args; cat /etc/systemd/system/app-lab*; journalctl --no-pager | grep -c t0ken || true"
+        "ps axww -o args; cat /etc/systemd/system/app-lab*; journalctl --sync; journalctl --no-pager -u 'app-lab@*'"
     )
 
 
