@@ -197,6 +197,11 @@ class Bed:
         """The run's inventory."""
         return self.directory / "inventory" / "hosts.yml"
 
+    @property
+    def names(self) -> list[str]:
+        """All hosts of the run, also those that a single file needed."""
+        return list(self._run.hosts)
+
     def up(self, **hosts: str) -> None:
         """Make hosts that are not there: `bed.up(load1="trixie")`."""
         if any(name not in self._run.hosts for name in hosts):
