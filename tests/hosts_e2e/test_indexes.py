@@ -77,7 +77,7 @@ def index(provisioned: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     served = Index(provisioned.host(INDEX), tmp_path_factory.mktemp("index"))
     served.publish(make_wheel(served.folder, "corptoy", "1.0.0"))
     served.publish(keyring_plugin.make_plugin(served.folder))
-    served.takes("ind3x-t0ken-of-the-first-hour")
+    served.takes("t0k3n-of-the-first-hour")
     served.host(
         "UV_TOOL_DIR=/opt/index/tools UV_TOOL_BIN_DIR=/opt/index/bin uv -q tool install {} --with {}".format(*SERVER),
         timeout=120,
@@ -85,7 +85,7 @@ def index(provisioned: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     served.host.write("/etc/systemd/system/test-index.service", UNIT)
     served.host("systemctl daemon-reload; systemctl start test-index")
     served.host.wait_until(
-        "curl -sfu shop-reader:ind3x-t0ken-of-the-first-hour http://127.0.0.1:8091/simple/ >/dev/null"
+        "curl -sfu shop-reader:t0k3n-of-the-first-hour http://127.0.0.1:8091/simple/ >/dev/null"
     )
     yield served
     served.host(
@@ -140,7 +140,7 @@ class Shop:
         """Deploys with everything that Ansible can say; no token is in it."""
         played = self.app.deploy(environment={"PATH": self.path}, verbosity=4, **options)
         said = played.output + str([event.result for event in played.events])
-        assert "ind3x-t0ken" not in said
+        assert "t0k3n" not in said
         return played
 
     def serves(self, version: str, *hosts: str) -> None:
@@ -154,9 +154,9 @@ class Shop:
 def leftovers(host: BedHost) -> str:
     """Where the host has a token in a file, a process or the journal, but where the test put it."""
     return host(
-        "cd /; { grep -rlsI ind3x-t0ken /srv/pyfleet /etc/pyfleet /etc/systemd /etc/uv /run/pyfleet /run/systemd /root/.ansible /var/log /tmp "
-        "--exclude=index-token; grep -lsa ind3x-t0ken /proc/[0-9]*/environ; "
-        "journalctl --no-pager -q | grep ind3x-t0ken; ls /run/pyfleet/*.build /run/pyfleet/*.netrc 2>/dev/null; } | grep -v /proc/self || true"
+        "cd /; { grep -rlsI t0k3n /srv/pyfleet /etc/pyfleet /etc/systemd /etc/uv /run/pyfleet /run/systemd /root/.ansible /var/log /tmp "
+        "--exclude=index-token; grep -lsa t0k3n /proc/[0-9]*/environ; "
+        "journalctl --no-pager -q | grep t0k3n; ls /run/pyfleet/*.build /run/pyfleet/*.netrc 2>/dev/null; } | grep -v /proc/self || true"
     )
 
 
@@ -178,7 +178,7 @@ def test_h2_the_page_deploys_from_a_private_index_with_tokens_a_keyring_and_a_ne
     assert "corptoy" in index.host("journalctl -u test-index --no-pager")
 
     # Another token is no other release, and is not even fetched. With a change to build it is, and the old one is worth nothing.
-    shop.logs_in(index.takes("ind3x-t0ken-of-the-second-hour"))
+    shop.logs_in(index.takes("t0k3n-of-the-second-hour"))
     assert shop.deploy().succeeded().changed == 0
     assert shop.calls() == 0
     shop.needs("1.1.0")
@@ -189,14 +189,14 @@ def test_h2_the_page_deploys_from_a_private_index_with_tokens_a_keyring_and_a_ne
         assert leftovers(on.host(name)) == ""
 
     # An expired token; then a session that has ended, before any host changes.
-    index.takes("ind3x-t0ken-of-the-third-hour")
+    index.takes("t0k3n-of-the-third-hour")
     shop.needs("1.2.0")
     before = [on.host(h)("readlink /srv/pyfleet/shop/current; nft list map inet pyfleet public") for h in HOSTS]
     expired = shop.deploy().failed()
     assert "The package index corp refused the build: 40" in expired.output
     assert "Run the token_command of corp by hand: its token may have expired" in expired.output
     shop.calls()
-    shop.prints("echo ind3x-t0ken-in-part; echo 'Please log in again.' >&2; exit 4")
+    shop.prints("echo t0k3n-in-part; echo 'Please log in again.' >&2; exit 4")
     ended = shop.deploy().failed()
     assert (
         "print-token on the controller printed none, it ended with status 4. It says: Please log in again."
@@ -221,7 +221,7 @@ def test_h2_the_page_deploys_from_a_private_index_with_tokens_a_keyring_and_a_ne
     }
     try:
         tooled = on.play("playbooks/provision.yml", settings, limit=first, verbosity=4).succeeded()
-        assert "ind3x-t0ken" not in tooled.output
+        assert "t0k3n" not in tooled.output
         host.write("/srv/pyfleet/shop/home/index-token", index.token + "\n")
         host("chown app-shop: /srv/pyfleet/shop/home/index-token; chmod 600 /srv/pyfleet/shop/home/index-token")
         shop.deploy(limit=first).succeeded()
