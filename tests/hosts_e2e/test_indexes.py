@@ -84,9 +84,7 @@ def index(provisioned: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     )
     served.host.write("/etc/systemd/system/test-index.service", UNIT)
     served.host("systemctl daemon-reload; systemctl start test-index")
-    served.host.wait_until(
-        "curl -sfu shop-reader:t0k3n-of-the-first-hour http://127.0.0.1:8091/simple/ >/dev/null"
-    )
+    served.host.wait_until("curl -sfu shop-reader:t0k3n-of-the-first-hour http://127.0.0.1:8091/simple/ >/dev/null")
     yield served
     served.host(
         "systemctl stop test-index; rm -rf /opt/index /etc/systemd/system/test-index.service; systemctl daemon-reload"
