@@ -12,16 +12,17 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import json
 import os
 import signal
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
@@ -41,12 +42,15 @@ AGAIN = (2.0, 5.0)
 IDLE = 0.5
 #: A job up to this size travels within the module's arguments.
 INLINE = 256 * 1024
+#: Seconds that a file may take on its way.
+TRANSFER = 600
+T = TypeVar("T")
 #: Settings that decide about results, besides script, files, inputs and environment.
 RELEVANT = ("arguments", "input_mode", "shard_size")
 
 
-class HangError(Exception):
-    """A call to a host takes longer than it ever should."""
+class HangError(BaseException):
+    """A call to a host takes longer than it ever should. No Exception: the connection plugin tries those again by itself."""
 
 
 class LostError(Exception):
@@ -96,7 +100,7 @@ class ActionModule(ActionBase):
         except ValueError as error:
             return _wrong([finding("batch_results", "batch_results", self.queue.folder, why=str(error))])
         warnings = []
-        if known is None and self.queue.folder.is_dir() and os.listdir(self.queue.folder):
+        if known is None and self.queue.strange():
             return _wrong([finding("batch_results", "batch_results", self.queue.folder, why="it holds other files")])
         run = dict(known.data["run"]) if known is not None else {}
         goes_on = (
@@ -116,6 +120,8 @@ class ActionModule(ActionBase):
         left = len(state.shards) - state.count(batch.DONE)
         answer = {"id": made, "shards": len(state.shards), "left": left, "results": str(self.queue.folder)}
         words = f"{left} of {len(state.shards)} shards with {len(inputs)} inputs are left for {len(hosts)} hosts"
+        if known is not None and not left and not self._task.check_mode:
+            self.queue.finish()  # an earlier run may have ended before it did
         if self._task.check_mode or not left:
             return {**answer, "changed": bool(left), "msg": words, "warnings": warnings}
         if known is None:
@@ -173,30 +179,31 @@ class ActionModule(ActionBase):
             return {"skipped": True, "skip_reason": "A dry run runs no script."}
         self.secrets = secret_values(validate(self.env)[0])
         self.ran = self.failures = 0
-        self.prepared = False
+        self.prepared = self.started = False
         self.warnings: list[str] = []
         with self.queue.change() as state:
             self.identity = str(state.data["id"])
             self.of = len(state.shards)
             state.join(self.host, os.getpid())
+            earlier = state.data["runs"] > 1
         how, why = "failed", "the task broke off"
         try:
             self._through()
-            if self.prepared:
+            if self.prepared or earlier:  # a run that broke off may have left its environment and shards here
                 self._call(state="absent")
             how, why = "left", ""
-        except LostError as error:
-            how, why = "lost", str(error)
+        except (LostError, AnsibleConnectionFailure, HangError) as error:
+            how, why = "lost", _last_line(error)
             self._connection._shell.tmpdir = (
                 None  # or Ansible would reach for the host once more, to tidy up, and lose it for good
             )
-        except UnusableError as error:
+        except (UnusableError, AnsibleError) as error:
             why = str(error)
-            with contextlib.suppress(LostError, UnusableError):
+            with contextlib.suppress(LostError, UnusableError, AnsibleError):
                 self._call(state="absent")
         finally:  # whatever happened: others wait for the shards of this host
             with self.queue.change() as state:
-                state.leave(self.host, how, why)
+                state.leave(self.host, how, why, started=self.started)
         self._tell(last=True)
         answer: dict[str, Any] = {"changed": bool(self.ran), "ran": self.ran, "state": how}
         answer["msg"] = f"{self.ran} shards done" + (f", {self.failures} failed" if self.failures else "")
@@ -216,13 +223,18 @@ class ActionModule(ActionBase):
                 continue
             if not self.prepared:
                 self._prepare()
-            answer = self._call(state="worked", shards=[self._shard(claim) for claim in claims.values()])
+            self.started = True
+            answer = self._call(state="worked", shards=self._shards(*claims.values()))
             if not answer.get("ready"):
                 self._prepare()  # the host was restarted
                 continue
             for ended in answer["ended"]:
                 self._ended(claims.pop(int(ended["number"])), ended)
             self._tell()
+
+    def _shards(self, *claims: batch.Claim) -> str:
+        """A text, because the module keeps that out of the host's log as a whole."""
+        return json.dumps([self._shard(claim) for claim in claims])
 
     def _shard(self, claim: batch.Claim) -> dict[str, Any]:
         fixed, stdin = batch.inputs_of(self.settings["arguments"]) or [], self.settings["input_mode"] == batch.STDIN
@@ -243,14 +255,19 @@ class ActionModule(ActionBase):
         if packed.tell() <= INLINE:
             self._call(state="prepared", job=base64.b64encode(packed.getvalue()).decode())
         else:
-            with self._scratch() as folder, tempfile.NamedTemporaryFile() as local:
-                local.write(packed.getvalue())
-                local.flush()
-                remote = self._connection._shell.join_path(folder, "job.tar.gz")
+            self._persist(lambda: self._bring(packed.getvalue()))
+        self.prepared = True
+
+    def _bring(self, job: bytes) -> None:
+        """Prepares the host with a job that is too large for an argument."""
+        with self._scratch() as folder, tempfile.NamedTemporaryFile() as local:
+            local.write(job)
+            local.flush()
+            remote = self._connection._shell.join_path(folder, "job.tar.gz")
+            with self._reaching(TRANSFER):
                 self._transfer_file(local.name, remote)
                 self._fixup_perms2([folder, remote])
-                self._call(state="prepared", job_file=remote)
-        self.prepared = True
+            self._call(state="prepared", job_file=remote)
 
     def _ended(self, claim: batch.Claim, ended: Mapping[str, Any]) -> None:
         """Keeps the results of a shard that is done, and tells of one that failed."""
@@ -258,8 +275,8 @@ class ActionModule(ActionBase):
         seconds = float(ended["seconds"])
         if not how:
             try:
-                self._collect(claim, ended)
-            except (OSError, tarfile.TarError, ValueError) as error:
+                self._persist(lambda: self._collect(claim, ended))
+            except (OSError, EOFError, tarfile.TarError, ValueError) as error:
                 how = f"has output that cannot be brought to the controller: {error}"
         with self.queue.change() as state:
             if how:
@@ -281,9 +298,11 @@ class ActionModule(ActionBase):
             return
         with self._scratch() as folder, tempfile.TemporaryDirectory(dir=self.queue.folder) as place:
             remote = self._connection._shell.join_path(folder, "output.tar.gz")
-            answer = self._call(state="packed", shards=[self._shard(claim)], bundle=remote)
+            answer = self._call(state="packed", shards=self._shards(claim), bundle=remote)
+            if answer.get("problem"):
+                raise ValueError(answer["problem"])
             local = Path(place) / "output.tar.gz"
-            with self._reaching(600):
+            with self._reaching(TRANSFER):
                 self._connection.fetch_file(remote, str(local))
             with local.open("rb") as file:
                 if shipping.sha256_of(file) != answer["sha256"]:
@@ -292,14 +311,16 @@ class ActionModule(ActionBase):
 
     @contextlib.contextmanager
     def _scratch(self) -> Iterator[str]:
-        """A temporary folder on the host."""
+        """A temporary folder on the host, beside the one that Ansible has made for the task."""
+        before = self._connection._shell.tmpdir
         with self._reaching(HANGS):
             folder = self._make_tmp_path()
         try:
             yield folder
         finally:
-            with contextlib.suppress(AnsibleConnectionFailure, HangError):
+            with contextlib.suppress(AnsibleConnectionFailure, HangError), self._reaching(HANGS):
                 self._remove_tmp_path(folder, force=True)
+            self._connection._shell.tmpdir = before
 
     def _call(self, **more: Any) -> dict[str, Any]:
         """Calls the module on the host; a connection that breaks is tried again, because every call may be repeated.
@@ -327,26 +348,36 @@ class ActionModule(ActionBase):
             **more,
         }
         seconds = {"worked": SLICE, "prepared": settings["build_timeout"]}.get(state, 120) + HANGS
-        for pause in (*AGAIN, None):
-            try:
-                with self._reaching(seconds):
-                    answer: dict[str, Any] = self._execute_module(
-                        module_name=MODULE, module_args=arguments, task_vars=self.variables
-                    )
-                break
-            except (AnsibleConnectionFailure, HangError) as error:
-                if pause is None:
-                    raise LostError(
-                        str(error).strip().splitlines()[-1] if str(error).strip() else "no connection"
-                    ) from error
-                # A connection that is shared hangs for as long as nobody notices that the other end is gone.
-                with contextlib.suppress(Exception), self._reaching(HANGS):
-                    self._connection.reset()
-                time.sleep(pause)
+
+        def execute() -> dict[str, Any]:
+            with self._reaching(seconds):
+                answer: dict[str, Any] = self._execute_module(
+                    module_name=MODULE, module_args=arguments, task_vars=self.variables
+                )
+            return answer
+
+        answer = self._persist(execute)
         self.warnings += [str(each) for each in answer.get("warnings") or []]
         if answer.get("failed"):
             raise UnusableError(str(answer.get("msg") or "no message"))
         return answer
+
+    def _persist(self, work: Callable[[], T], pauses: Sequence[float] = AGAIN) -> T:
+        """Does what reaches for the host, and again where the connection breaks or hangs: all of it may be repeated.
+
+        Raises:
+            LostError: the host is not reached.
+        """
+        try:
+            return work()
+        except (AnsibleConnectionFailure, HangError) as error:
+            if not pauses:
+                raise LostError(_last_line(error)) from error
+        # A connection that is shared hangs for as long as nobody notices that the other end is gone.
+        with contextlib.suppress(Exception, HangError), self._reaching(HANGS):
+            self._connection.reset()
+        time.sleep(pauses[0])
+        return self._persist(work, pauses[1:])
 
     @contextlib.contextmanager
     def _reaching(self, seconds: float) -> Iterator[None]:
@@ -356,7 +387,7 @@ class ActionModule(ActionBase):
             raise HangError(f"no answer within {seconds:g} s")
 
         before = signal.signal(signal.SIGALRM, ring)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.setitimer(signal.ITIMER_REAL, seconds, HANGS)
         try:
             yield
         finally:
@@ -382,6 +413,10 @@ class ActionModule(ActionBase):
         if summary["outcome"] != "succeeded":
             return {**answer, "failed": True, "msg": words}
         return {**answer, "msg": f"All {summary['shards']} shards are done; results are in {self.queue.folder}."}
+
+
+def _last_line(error: BaseException) -> str:
+    return (str(error).strip() or "no connection").splitlines()[-1]
 
 
 class UnusableError(Exception):

@@ -210,6 +210,7 @@ class State:
         """A run begins. What an earlier one had claimed stays with its host for a while; what failed for good is tried again."""
         known = set(hosts)
         self.data.update(run={**run, "opened": now, "stopped": ""}, hosts={}, attempts=attempts, max_failed=max_failed)
+        self.data["runs"] = self.data.get("runs", 0) + 1
         for shard in self.shards:
             if shard["state"] == FAILED or (shard["state"] == CLAIMED and shard["host"] not in known):
                 shard.update(state=TODO, host="", token="")
@@ -221,14 +222,17 @@ class State:
         """A host takes part; `pid` is the process that works for it on the controller."""
         self.data["hosts"][host] = {"state": "present", "why": "", "pid": pid}
 
-    def leave(self, host: str, state: str = "left", why: str = "") -> None:
-        """A host takes no part any more: `left` where all was done, `lost` or `failed`. What it had claimed is free."""
+    def leave(self, host: str, state: str = "left", why: str = "", *, started: bool = True) -> None:
+        """A host takes no part any more: `left` where all was done, `lost` or `failed`. What it had claimed is free.
+
+        `started` is whether any of it may have begun.
+        """
         self.data["hosts"][host] = {"state": state, "why": why}
         for shard in self.shards:
             if shard["state"] == CLAIMED and shard["host"] == host:
                 # A host that went down under a shard may have done so because of it.
                 words = "the host was lost" if state == "lost" else f"the host gave up: {why}"
-                self._tried(shard, host, words, 0.0, counts=state == "lost")
+                self._tried(shard, host, words, 0.0, counts=state == "lost" and started)
 
     def present(self) -> list[str]:
         """The hosts that take part right now."""
@@ -342,7 +346,7 @@ SANDBOX = (
 )
 START = """#!/bin/bash
 # Runs one shard. Its arguments stand in a file, each ended by a NUL, so that nothing on the way takes a $ or a % for its own.
-mapfile -d '' -t arguments < "$1/arguments"
+mapfile -d '' -t arguments < "$1/arguments" || exit 1
 exec "${0%/*}/.venv/bin/python" "$2" "${arguments[@]}"
 """
 ENDED = """#!/bin/sh
@@ -407,6 +411,8 @@ def verdict(result: str, code: str, status: str, options: Mapping[str, Any]) -> 
         return f"was ended by signal {status}{hint}"
     if result == "exit-code" and status.isdigit() and int(status) < 200:
         return f"ended with exit status {status}"
+    if result == "output":
+        return "has output that cannot be packed"
     if result == "gone":
         return "vanished without a word, as when the host restarts"
     return f"could not be run ({result}, {code} {status})"

@@ -72,10 +72,11 @@ options:
     type: dict
     default: {}
   shards:
-    description: The shards that this host works on, each with C(number), C(token), C(attempt), C(arguments), C(stdin) and C(of).
-    type: list
-    elements: dict
-    default: []
+    description: >-
+      The shards that this host works on, as the JSON text of a list, each with C(number), C(token), C(attempt), C(arguments), C(stdin) and
+      C(of).
+    type: str
+    default: "[]"
   wait:
     description: For how many seconds V(worked) waits for an end.
     type: int
@@ -141,6 +142,7 @@ import contextlib
 import dataclasses
 import glob
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -170,14 +172,14 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "root": {"type": "path", "default": "/var/lib/pyfleet/batches"},
     "user": {"type": "str", "default": "pyfleet-batch"},
     "script": {"type": "str", "default": ""},
-    "job": {"type": "str", "default": ""},
+    "job": {"type": "str", "default": "", "no_log": True},
     "job_file": {"type": "path"},
     "env": {"type": "dict", "default": {}, "no_log": True},
     "executable": {"type": "str", "default": "/usr/local/bin/uv"},
     "python_dir": {"type": "path", "default": "/opt/pyfleet/python"},
     "build_timeout": {"type": "int", "default": 1800},
     "options": {"type": "dict", "default": {}},
-    "shards": {"type": "list", "elements": "dict", "default": []},
+    "shards": {"type": "str", "default": "[]", "no_log": True},
     "wait": {"type": "int", "default": 10},
     "bundle": {"type": "path"},
 }
@@ -196,6 +198,7 @@ class Batch(Builder):
         params["timeout"] = params["build_timeout"]
         self.job, params["job"] = params["job"], ""  # an echo of it would be longer than the result
         super().__init__(module)
+        self.shards: list[dict[str, Any]] = json.loads(params["shards"])
         self.env = app_environment.validate(params["env"] or {})[0]
         self.keep_secret(("env",), self.env)
         self.systemd = Systemd()
@@ -338,7 +341,7 @@ class Batch(Builder):
         # A script may print what it was given; its last words are shown.
         text = self.environment_file.read_text(encoding="utf-8", errors="surrogateescape")
         self.secrets += app_environment.secret_values(app_environment.parse_environment_file(text))
-        wanted = {int(shard["number"]): shard for shard in self.options["shards"]}
+        wanted = {int(shard["number"]): shard for shard in self.shards}
         self._forget_others(wanted)
         for shard in wanted.values():
             self._start(shard)
@@ -439,9 +442,14 @@ class Batch(Builder):
             seconds = max(float(ended) - (folder / "token").stat().st_mtime, 0.0)
         except (OSError, ValueError):
             result, code, status, seconds = "gone", "", "", 0.0
+        words = ""
         with contextlib.suppress(OSError), (folder / "stderr").open("rb") as file:
-            file.seek(max(os.fstat(file.fileno()).st_size - WORDS, 0))
-            words = process.tail(file.read().decode("utf-8", "replace"), 10)
+            # Scrubbed first and cut then: of a secret across the cut a part would stay.
+            longest = max((len(each.encode("utf-8", "surrogateescape")) for each in self.secrets), default=0)
+            begin = max(os.fstat(file.fileno()).st_size - 4 * WORDS - longest, 0)
+            file.seek(begin)
+            text = self.scrub(file.read().decode("utf-8", "replace"))
+            words = process.tail(text.partition("\n")[2] if begin else text, 10)[-WORDS:]
         answer = {
             "number": int(shard["number"]),
             "token": shard["token"],
@@ -449,23 +457,29 @@ class Batch(Builder):
             "code": code,
             "status": status,
             "seconds": round(seconds, 2),
-            "words": self.scrub(words) if result != "gone" else "",
+            "words": words if result != "gone" else "",
             "output": None,
         }
-        if result == "success" and _size(folder) <= INLINE:
-            packed = io.BytesIO()
-            _pack(folder, packed)
-            answer["output"] = base64.b64encode(packed.getvalue()).decode()
+        try:
+            if result == "success" and _size(folder) <= INLINE:
+                packed = io.BytesIO()
+                _pack(folder, packed)
+                answer["output"] = base64.b64encode(packed.getvalue()).decode()
+        except (OSError, tarfile.TarError) as error:  # of this shard: others and the host go on
+            answer.update(result="output", words=self.scrub(str(error)))
         return answer
 
     # -- packed, absent ------------------------------------------------------------------------------------------------------
 
     def packed(self) -> dict[str, Any]:
         """Writes a shard's output where the login user may fetch it."""
-        folder, path = self._shard(int(self.options["shards"][0]["number"])), self.options["bundle"]
-        with shipping.handed_over(path) as file:
-            _pack(folder, file)
-            digest = shipping.sha256_of(file)
+        folder, path = self._shard(int(self.shards[0]["number"])), self.options["bundle"]
+        try:
+            with shipping.handed_over(path) as file:
+                _pack(folder, file)
+                digest = shipping.sha256_of(file)
+        except (OSError, tarfile.TarError) as error:
+            return {**self.result, "problem": self.scrub(str(error))}
         return {**self.result, "sha256": digest}
 
     def absent(self) -> dict[str, Any]:
@@ -499,6 +513,7 @@ def _pack(folder: Path, file: IO[bytes]) -> None:
     """Packs what a shard wrote: plain files and folders, no links, which could lead anywhere."""
 
     def plain(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        archive.inodes.clear()  # type: ignore[attr-defined]  # or the second name of a file would be a link
         return member if member.isreg() or member.isdir() else None
 
     with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as archive:
@@ -514,6 +529,7 @@ def _size(folder: Path) -> int:
 
 def main() -> None:
     """Entry point."""
+    os.umask(0o022)  # a host may have a stricter one, and another user reads what is made here
     module = AnsibleModule(argument_spec=ARGUMENTS)
     work = Batch(module)
     try:

@@ -54,9 +54,16 @@ class Queue:
             raise ValueError(f"{self._file} is not a batch of this version of the collection")
         return State(data)
 
+    def strange(self) -> bool:
+        """Whether the folder holds anything but a batch that was killed while it was made."""
+        names = os.listdir(self.folder) if self.folder.is_dir() else []
+        return any(name != "job" and not name.startswith(".") for name in names)
+
     def create(self, state: State, job: Mapping[str, bytes]) -> None:
         """Makes the folder of a new batch."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.chmod(0o700)  # one that was there may be open to others
+        shutil.rmtree(self.folder / "job", ignore_errors=True)
         for name, content in job.items():
             path = self.folder / "job" / name
             path.parent.mkdir(parents=True, exist_ok=True)

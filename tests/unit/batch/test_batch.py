@@ -346,3 +346,16 @@ def test_no_limit_is_no_property() -> None:
 )
 def test_h7_what_systemd_says_of_an_end_in_words(told: tuple[str, str, str], words: str) -> None:
     assert batch.verdict(*told, LIMITS) == words
+
+
+def test_a_host_that_was_never_reached_costs_no_attempt_and_a_second_run_is_counted() -> None:
+    run = Run(shards=1, attempts=1)
+    assert run.claim("a")
+    run.state.leave("a", "lost", "no route", started=False)
+    assert run.state.shards[0]["state"] == batch.TODO
+    assert run.claim("b")
+    run.state.leave("b", "lost", "no route")
+    assert run.state.shards[0]["state"] == batch.FAILED
+    assert run.state.data["runs"] == 1
+    run.state.open({"id": "again"}, ["a"], 1, 0, 0.0)
+    assert run.state.data["runs"] == 2

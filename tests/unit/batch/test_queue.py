@@ -159,3 +159,17 @@ def test_a_file_of_somebody_else_is_no_state(tmp_path: Path) -> None:
     (tmp_path / "batch.json").write_text('{"format": 2}')
     with pytest.raises(ValueError, match="not a batch of this version"):
         Queue(str(tmp_path)).known()
+
+
+def test_a_folder_that_was_open_to_all_is_the_owners_and_a_batch_that_died_while_it_was_made_is_made_anew(
+    tmp_path: Path,
+) -> None:
+    made = Queue(str(tmp_path))
+    tmp_path.chmod(0o755)
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job" / "half").write_text("")
+    assert not made.strange()
+    made.create(State.new("abc", "resize", [["1"]], 2, -1), JOB)
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+    assert [path.name for path in (tmp_path / "job").iterdir()] == ["s.py"]
+    assert made.strange()
