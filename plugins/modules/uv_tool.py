@@ -145,6 +145,7 @@ reason:
   type: str
 """
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -255,8 +256,8 @@ class Box:
         except uv.UvError as error:
             self.trouble = error
         variables = {"UV_TOOL_DIR": self.options["tool_dir"], "UV_TOOL_BIN_DIR": self.options["bin_dir"]}
-        if Path(self.options["python_install_dir"]).is_dir():
-            variables["UV_PYTHON_INSTALL_DIR"] = self.options["python_install_dir"]
+        # Also where it does not exist yet: below root's home, uv's own choice, nobody else could start a tool.
+        variables["UV_PYTHON_INSTALL_DIR"] = self.options["python_install_dir"]
         self.runner = Runner(module, variables, credentials)
         keep_hidden(module, ("index_credentials",), self.runner.secrets)
 
@@ -358,6 +359,7 @@ def lines(tools: Mapping[str, Tool], names: set[str]) -> str:
 
 def main() -> None:
     """Entry point."""
+    os.umask(0o022)  # a host may have a stricter one, and others start these tools
     module = AnsibleModule(
         argument_spec={
             "tools": {

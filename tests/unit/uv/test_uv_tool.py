@@ -74,7 +74,14 @@ class Site:
         (folder / "uv").mkdir()
         (folder / "uv" / "uv.toml").write_text(f'no-index = true\nfind-links = ["{links}"]\n', encoding="utf-8")
 
-    def run(self, check: bool = False, tools: list[dict[str, Any]] | None = None, **tool: Any) -> dict[str, Any]:
+    def run(
+        self,
+        check: bool = False,
+        tools: list[dict[str, Any]] | None = None,
+        executable: str = UV,
+        python_install_dir: str | None = None,
+        **tool: Any,
+    ) -> dict[str, Any]:
         """Runs the module for one tool."""
         variables = {
             "HOME": str(self.folder / "home"),
@@ -88,8 +95,9 @@ class Site:
             tools=tools or [{"name": "toytool", **tool}],
             tool_dir=str(self.folder / "tools"),
             bin_dir=str(self.folder / "bin"),
-            executable=UV,
+            executable=executable,
             environment=variables,
+            **({"python_install_dir": python_install_dir} if python_install_dir else {}),
         )
 
     def both(self, **tool: Any) -> dict[str, Any]:
@@ -133,6 +141,23 @@ def test_h2_tool_is_installed_upgraded_extended_and_removed(site: Site) -> None:
     assert done(site.both(state="absent")) == ("remove", "1.0.0", None)
     assert not command.exists()
     assert site.both(state="absent")["changed"] is False
+
+
+@needs_uv
+def test_everybody_may_start_a_tool_and_its_python_is_not_below_the_home_of_root(site: Site) -> None:
+    seen = site.folder / "seen"
+    recorder = site.folder / "uv-recorder"
+    recorder.write_text(f'#!/bin/sh\necho "$UV_PYTHON_INSTALL_DIR" >> {seen}\nexec {UV} "$@"\n', encoding="utf-8")
+    recorder.chmod(0o755)
+    before = os.umask(0o077)
+    try:
+        result = site.run(executable=str(recorder), python_install_dir="/opt/nowhere/python", version="1.0.0")
+    finally:
+        os.umask(before)
+    assert result["changed"], result
+    assert set(seen.read_text(encoding="utf-8").splitlines()) == {"/opt/nowhere/python"}
+    for path in (site.folder / "bin", site.folder / "bin" / "toytool", site.folder / "tools" / "toytool"):
+        assert path.stat().st_mode & 0o055 == 0o055, path
 
 
 @needs_uv
