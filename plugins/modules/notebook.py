@@ -107,6 +107,10 @@ groups:
   type: list
   elements: str
   sample: [app-shop]
+stale:
+  description: The server runs with what was there before an earlier run, which never came to restart it.
+  returned: success
+  type: bool
 token_file:
   description: Where root finds the token on the host.
   returned: success
@@ -124,7 +128,9 @@ import pwd
 import secrets
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -136,6 +142,7 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils.releases import wr
 from ansible_collections.pyfleet.runtime.plugins.module_utils.systemd import Systemd, SystemdError
 
 NOLOGIN = "/usr/sbin/nologin"
+UNITS = "/etc/systemd/system"
 
 ARGUMENTS: dict[str, Any] = {
     "name": {"type": "str", "required": True},
@@ -198,10 +205,14 @@ class Server:
             found = self._against_the_host()
         if found:
             self.module.fail_json(msg=render_findings(found), findings=[each.to_dict() for each in found])
+        stale = present and self._stale()
         changes = self._present() if present else self._absent()
+        if stale:
+            changes.append("restart, which an earlier run did not come to")
         result = {
             "changed": bool(changes),
             "changes": changes,
+            "stale": stale,
             "files": wanted.kernel_files(self.kernels),
             "groups": sorted({kernel.group for kernel in self.kernels}),
             "token_file": wanted.token_file,
@@ -265,6 +276,17 @@ class Server:
             write_file(wanted.token_file, wanted.token or secrets.token_urlsafe(32), 0o600)
         return changes
 
+    def _stale(self) -> bool:
+        """Whether the running server is older than its token, its unit or its packages, as after a run that failed before the restart."""
+        properties = ("ActiveState", "ExecMainStartTimestampMonotonic")
+        state = Systemd().show([self.unit], properties)[self.unit]
+        if state.get("ActiveState") != "active":
+            return False
+        age = time.monotonic() - int(state.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
+        tools = Path(notebook.TOOLS, self.wanted.name, "tools")
+        places = [Path(self.wanted.token_file), Path(UNITS, self.unit), *tools.glob("*/uv-receipt.toml")]
+        return any(path.is_file() and path.stat().st_mtime > time.time() - age for path in places)
+
     def _absent(self) -> list[str]:
         places = (notebook.SETTINGS, notebook.TOOLS, notebook.HOMES, notebook.CACHES)
         folders = [os.path.join(place, self.wanted.name) for place in places]
@@ -284,6 +306,7 @@ class Server:
 
 def main() -> None:
     """Entry point."""
+    os.umask(0o022)  # a host may have a stricter one, and the server's own account reads what is made here
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     server = Server(module)
     try:

@@ -12,6 +12,7 @@ import os
 import pwd
 import stat
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -223,12 +224,20 @@ class FakeSystemd:
     """A systemd that knows one running unit."""
 
     calls: list[tuple[str, str]] = []  # noqa: RUF012
+    started = ""  # as systemd says it, microseconds since the boot; nothing while the unit does not run
 
     def processes(self, _unit: str) -> list[int]:
         return []
 
     def state(self, _unit: str) -> dict[str, str]:
         return {"LoadState": "loaded", "ActiveState": "active"}
+
+    def show(self, units: list[str], properties: tuple[str, ...]) -> dict[str, dict[str, str]]:
+        shown = {
+            "ActiveState": "active" if self.started else "inactive",
+            "ExecMainStartTimestampMonotonic": self.started or "0",
+        }
+        return {unit: {name: shown[name] for name in properties} for unit in units}
 
     def __getattr__(self, name: str) -> Any:
         return lambda unit, **_more: self.calls.append((name, unit))
@@ -254,6 +263,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(notebook, name, str(tmp_path / name.lower()))
     monkeypatch.setattr(notebook, "NO_WORK", ())
     FakeSystemd.calls = []
+    monkeypatch.setattr(FakeSystemd, "started", "")
+    monkeypatch.setattr(module, "UNITS", str(tmp_path))
     monkeypatch.setattr(module, "Systemd", FakeSystemd)
     monkeypatch.setattr(pwd, "getpwnam", find)
     # Files here belong to whoever runs the tests, which is the account once it is made.
@@ -297,6 +308,27 @@ def test_h4_a_given_token_replaces_the_hosts_and_is_shown_nowhere(place: Path) -
     assert TOKEN not in result["raw"]
     assert call(place, token=TOKEN)["changed"] is False
     assert call(place)["changed"] is False, "without one the host's stays"
+
+
+@pytest.mark.parametrize(
+    "late", ["settings/main/token", "notebook-main.service", "tools/main/tools/marimo/uv-receipt.toml"]
+)
+def test_h4_a_restart_that_an_earlier_run_did_not_come_to_is_made_up_for(
+    place: Path, monkeypatch: pytest.MonkeyPatch, late: str
+) -> None:
+    call(place)
+    file = place / late
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    assert (call(place)["stale"], call(place)["changed"]) == (False, False), "nothing runs"
+    since = int((time.monotonic() - 100) * 1e6)
+    monkeypatch.setattr(FakeSystemd, "started", str(since))
+    for check in (True, False):
+        result = call(place, check=check)
+        assert (result["stale"], result["changed"]) == (True, True)
+    for path in (file, place / "settings/main/token"):
+        os.utime(path, (time.time() - 110,) * 2)
+    assert (call(place)["stale"], call(place)["changed"]) == (False, False), "the server is newer"
 
 
 def test_h4_bad_input_changes_nothing(place: Path) -> None:

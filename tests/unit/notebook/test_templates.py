@@ -121,24 +121,25 @@ def test_h4_where_a_server_says_that_it_is_there(kind: str, base_url: str, path:
 
 
 @pytest.mark.parametrize(
-    ("tool", "changes", "written", "restart"),
+    ("tool", "stale", "changes", "written", "restart"),
     [
-        (False, [], [], False),
-        (True, [], [], True),
-        (False, ["token"], [], True),
-        (False, ["directory /srv/notebooks/main"], [], False),
-        (False, [], ["/etc/systemd/system/notebook-main.service"], True),
-        (False, [], ["/etc/pyfleet-notebooks/main/jupyter/kernels/shop/kernel.json"], False),
+        (False, False, [], [], False),
+        (True, False, [], [], True),
+        (False, True, [], [], True),
+        (False, False, ["token"], [], True),
+        (False, False, ["directory /srv/notebooks/main"], [], False),
+        (False, False, [], ["/etc/systemd/system/notebook-main.service"], True),
+        (False, False, [], ["/etc/pyfleet-notebooks/main/jupyter/kernels/shop/kernel.json"], False),
     ],
 )
 def test_h4_what_ends_the_kernels_of_those_who_work(
-    tool: bool, changes: list[str], written: list[str], restart: bool
+    tool: bool, stale: bool, changes: list[str], written: list[str], restart: bool
 ) -> None:
     found = templating.evaluated(
         "notebook__restart",
         variables(
             notebook__tool={"changed": tool},
-            notebook__host={"changes": changes},
+            notebook__host={"changes": changes, "stale": stale},
             notebook__written={"changes": [{"path": path, "action": "created"} for path in written]},
         ),
     )
