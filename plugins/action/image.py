@@ -38,7 +38,8 @@ class ActionModule(uv_install.ActionModule):
         settings = _settings(wanted, given["settings"]["name"])
         bundle = str(wanted.get("ca_bundle") or "")
         try:
-            early = containerfile.check(settings)
+            local = self._connection.transport == "local"
+            early = containerfile.check(settings) + containerfile.check_place(wanted, local=local)
             if early:
                 raise DeploymentError(early)
             made = make({**given, "info": {}}, check_mode=self._task.check_mode, builds=True)
@@ -46,7 +47,7 @@ class ActionModule(uv_install.ActionModule):
         except DeploymentError as error:
             return {**result, "failed": True, "msg": str(error), "codes": [item.code for item in error.findings]}
         try:
-            certificates = Path(self._loader.path_dwim(bundle)).read_text(encoding="utf-8") if bundle else ""
+            certificates = Path(os.getcwd(), bundle).read_text(encoding="utf-8") if bundle else ""
             checksums, source = self._checksums(of_uv), self._source(of_uv, str(of_uv.get("version") or ""))
             digest = uv_fetch.file_checksum(Path(source.file)) if source.kind == "file" else ""
         except (uv_fetch.FetchError, OSError) as error:
@@ -55,8 +56,11 @@ class ActionModule(uv_install.ActionModule):
         toml = self._config(of_uv, source.version)
         context = image_context.pack(image.text, image.scripts, health, toml, Path(made.source.archive))
         # Of uv the origin and its checksums: the program itself is only brought for a build.
+        own = image_context.pack(image.text, image.scripts, health, toml, None)
         made_of = [
-            hashlib.sha256(context).hexdigest(),
+            hashlib.sha256(own).hexdigest(),
+            made.source.digest,  # a checkout has other times each time, and the same content
+            wanted.get("build_arguments") or [],
             source.identity(digest),
             sorted(checksums.items()),
             certificates,
@@ -72,7 +76,7 @@ class ActionModule(uv_install.ActionModule):
             "inputs": hashlib.sha256(json.dumps(made_of).encode()).hexdigest(),
             "bases": {"image_base": settings.base, "image_build_base": settings.builder},
             "hidden": secret_values({**made.plan["build"]["environment"], **made.plan["environment"]}),
-            "env_file": wanted.get("env_file") or None,
+            "env_file": os.path.join(os.getcwd(), wanted["env_file"]) if wanted.get("env_file") else None,
             "env_text": image.env_file,
         }
         answer = self._module(sent, task_vars)

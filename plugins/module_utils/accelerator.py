@@ -18,6 +18,8 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils.uv import normal_n
 
 AUTO, CPU, XPU = "auto", "cpu", "xpu"
 BACKEND = "UV_TORCH_BACKEND"
+#: The reason of a plan that looks at no host.
+UNDECIDED = "auto: decided on the host"
 EXTRAS, ACCELERATOR = "app_extras", "app_accelerator"
 
 #: Branches of NVIDIA's Linux driver and the CUDA that each brings, oldest first. Source: NVIDIA's CUDA Toolkit release notes, table
@@ -106,7 +108,7 @@ def choose(
         known = {normal(name): name for name in project["extras"]}
     picked, reason = wanted, f"{ACCELERATOR}: {visible(wanted)}"
     if wanted.lower() == AUTO and (known is None or AUTO not in known):
-        picked, reason = "", "auto: decided on the host"
+        picked, reason = "", UNDECIDED
         if host is not None and known is not None:
             picked, why = pick(list(known), hardware)
             reason = f"auto: {found(hardware)}: " + (f"extra {visible(known[picked])}" if picked else "no extra fits")

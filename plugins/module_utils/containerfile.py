@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.pyfleet.runtime.plugins.module_utils import environment, health, run, uv
+from ansible_collections.pyfleet.runtime.plugins.module_utils import accelerator, environment, health, run, uv
 from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import SECRET, Finding, finding
 from ansible_collections.pyfleet.runtime.plugins.module_utils.indexes import NETRC_TEXT
 
@@ -40,6 +40,21 @@ ABOUT_HOSTS = frozenset({"in_place_gap", "in_place_gap_port", "python_none_uv", 
 #: Flags of uv sync with which dependencies and project cannot be told apart, and those that the dependencies' own step replaces.
 _CHANGES_LOCK = re.compile(r"(-U|-P.*|--upgrade|--upgrade-package(=.*)?|--upgrade-group(=.*)?)\Z", re.DOTALL)
 _ONLY_DEPENDENCIES = ("--frozen", "--no-install-project", "--no-install-workspace", "--no-install-local")
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@=~-]+\Z")
+#: Variables that decide, besides lock and flags, what uv installs; none of them is a secret.
+_DECIDES = (
+    *(
+        "UV_PYTHON",
+        "UV_PYTHON_PREFERENCE",
+        "UV_DEV",
+        "UV_NO_DEV",
+        "UV_NO_DEFAULT_GROUPS",
+        "UV_NO_GROUP",
+        "UV_NO_SOURCES",
+    ),
+    *("UV_NO_BINARY", "UV_NO_BINARY_PACKAGE", "UV_NO_BUILD", "UV_NO_BUILD_PACKAGE"),
+)
+_PLATFORM = frozenset({"--platform", "--arch", "--os", "--variant"})
 _USER = re.compile(r"[0-9]{1,9}(:[0-9]{1,9})?\Z")
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*\Z")
 _REPOSITORY = re.compile(r"[a-z0-9][a-z0-9._-]*(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*\Z")
@@ -102,6 +117,17 @@ def check(settings: Settings) -> list[Finding]:
     return found
 
 
+def check_place(wanted: Mapping[str, Any], *, local: bool) -> list[Finding]:
+    """What is wrong with `image_*` for the machine that builds; `local`: the one on which Ansible runs."""
+    path = str(wanted.get("env_file") or "")
+    found = [finding("image_place", "image_env_file", path)] if path and not posixpath.isabs(path) and not local else []
+    return found + [
+        finding("image_platform", "image_build_arguments", str(argument))
+        for argument in wanted.get("build_arguments") or []
+        if str(argument).partition("=")[0] in _PLATFORM
+    ]
+
+
 def _invalid(variable: str, value: str, expected: str, example: str) -> Finding:
     return finding("option_invalid", variable, value, expected=expected, example=example)
 
@@ -130,11 +156,14 @@ def make_image(
     for name, way in ((NETRC_TEXT, "a netrc"), ("UV_KEYRING_PROVIDER", "a keyring")):
         if plan["build"]["environment"].get(name, "disabled") != "disabled":
             found.append(finding("image_credentials", "app_netrc" if name == NETRC_TEXT else "app_indexes", way))
+    if plan["build"]["accelerator"]["reason"] == accelerator.UNDECIDED:
+        found.append(finding("image_accelerator", accelerator.ACCELERATOR, accelerator.AUTO))
     if not settings.source and not is_package:
         found.append(finding("image_no_package", "image_source", "false"))
 
     home = posixpath.join(root, "current")
     project = posixpath.join(home, plan["project_root"]) if plan["project_root"] else home
+    found += [finding("image_path", "APP_FOLDER", project)] if not _PLAIN_PATH.match(project) else []
     before = posixpath.join(root, "releases", release)
     runtime = {key: _moved(key, value, before, home) for key, value in plan["environment"].items()}
     port = _port(plan)
@@ -143,6 +172,8 @@ def make_image(
     public = _public(runtime, settings.public_variables)
     unknown = sorted(set(settings.public_variables) - set(runtime))
     found += [finding("image_public_unknown", "image_public_variables", key) for key in unknown]
+    lines = sorted(key for key, value in public.items() if re.search(r"[\r\n]", value))
+    found += [finding("image_public_lines", "image_public_variables", key) for key in lines]
     scripts = _scripts(plan, project)
     checked = None if plan["run"]["task"] else _health(plan, accept_2xx)
     needs_uv = any(re.search(r"(?<![\w.-])uvx?(?![\w.-])", text) for text in _commands(plan))
@@ -282,6 +313,7 @@ class _Writer:
         settings += ["UV_LINK_MODE=copy", *steer.get(self.settings.python, [])]
         lines = [
             f"FROM {self.settings.builder} AS dependencies",
+            "USER 0",  # whatever the image's own is
             "COPY uv /usr/local/bin/uv",
             "COPY uv.toml /etc/uv/uv.toml",
             "ENV " + " ".join(settings),
@@ -290,7 +322,11 @@ class _Writer:
         if layered:
             argv = [flag for flag in self.plan["build"]["argv"] if flag not in ("--locked", *_ONLY_DEPENDENCIES)]
             # Copied, because podman 4 takes a step from its cache whatever has changed in a file that is mounted.
-            lines += [f"COPY dependencies/ {self.home}/", self._run([self._uv([*argv, *_ONLY_DEPENDENCIES])])]
+            # What they say comes with the mount, in which no engine sees that it has changed.
+            given = self.plan["build"]["environment"]
+            decided = shlex.join(f"{name}={given[name]}" for name in _DECIDES if name in given)
+            steps = [*([f": {decided}"] if decided else []), self._uv([*argv, *_ONLY_DEPENDENCIES])]
+            lines += [f"COPY dependencies/ {self.home}/", self._run(steps)]
         return lines
 
     def _build(self, apart: bool) -> list[str]:
@@ -346,6 +382,7 @@ class _Writer:
         # What changes rarely comes first; the environment belongs to root, and cannot be written to, as on a host.
         lines = [
             f"FROM {self.settings.base}",
+            "USER 0",
             f"COPY --from=build {PYTHON_DIR}/ {PYTHON_DIR}/",
             *(["COPY uv /usr/local/bin/uv"] if needs_uv else []),
             f"COPY --from=build {own} {self.root}/home/ {self.root}/home/",

@@ -522,6 +522,12 @@ CATALOGUE: dict[str, Entry] = {
         "a host has one accelerator, and never two extras of a set of tool.uv.conflicts",
         "Leave one out of app_extras, or choose another app_accelerator for this host or group.",
     ),
+    "project_unreadable": _error(
+        "H2",
+        "pyproject.toml or uv.toml of the source cannot be read, so {value} cannot be compared with it.",
+        "no credential is sent to, and no extra taken from, a project that nobody could read; uv reads newer TOML than Python",
+        "Write it in TOML 1.0 (an inline table has one line), or leave the variable out.",
+    ),
     "accelerator_none": _error(
         "H3",
         "The project has no extra for this host: {found}.",
@@ -561,9 +567,9 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "index_address_differs": _error(
         "H2",
-        "The index {name} has two addresses: {value} in app_indexes, {there} in the project or on the host.",
+        "The index {name} has two addresses: {value} and {there} (in app_indexes, the project, or uv.toml of the host).",
         "credentials for one address are sent to no other",
-        "Write the same address in both places, or leave url and preset out of the entry.",
+        "Write the same address everywhere, or leave url and preset out of the entry; names that differ in signs alone share one password.",
     ),
     "index_credentials_twice": _warning(
         "H2",
@@ -1662,6 +1668,36 @@ CATALOGUE: dict[str, Entry] = {
         "{variable} names a variable that app_env does not have, or that only the build sees: {value}.",
         "image_public_variables are variables of the running application that stand in the image, for all to read",
         "Correct the name, or remove it.",
+    ),
+    "image_public_lines": _error(
+        "H5",
+        "{variable} cannot hold a value of several lines: {value}.",
+        "a Containerfile has no way to write a line break into a value",
+        "Take it out of image_public_variables, and give it to the container.",
+    ),
+    "image_path": _error(
+        "H5",
+        "A folder of the application cannot stand in a Containerfile: {value}.",
+        "in an image folders have letters, digits and . _ + @ = ~ - in their names; a Containerfile reads anything else its own way",
+        "Rename the folder (APP_FOLDER, app_root).",
+    ),
+    "image_accelerator": _error(
+        "H3",
+        "An image has no host, on which {value} could be decided.",
+        "auto looks at a host's hardware",
+        "Name the extra in app_accelerator, for example in the variables of the play that builds the image, and build one image for each.",
+    ),
+    "image_platform": _error(
+        "H5",
+        "{variable} names another platform: {value}.",
+        "the image gets the uv of the machine that builds it",
+        "Build on a machine of that platform (image_host).",
+    ),
+    "image_place": _error(
+        "H5",
+        "{variable} is a relative path on another machine: {value}.",
+        "a relative path counts from where ansible-playbook was started, which image_host does not know",
+        "Write an absolute path.",
     ),
     "image_several_lines": _warning(
         "D6",

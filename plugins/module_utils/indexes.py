@@ -194,12 +194,14 @@ def read(
     for number, entry in given:
         name, stem = str(entry["name"]), index_variable_stem(str(entry["name"]))
         url, _wrong = address(entry)
-        place = places.get(stem, "")
+        # Names that differ may share their variables, and what these hold goes to each of them.
+        place, *others = places.get(stem) or [""]
         if not url and not place and declared is not None and host is not None:
             findings.append(finding("index_unknown", f"{VARIABLE}[{number}]", name))
-        if url and place and _bare(url) != _bare(place):
-            there = _without_user(place)
-            findings.append(finding("index_address_differs", f"{VARIABLE}[{number}]", url, name=name, there=there))
+        there = next((each for each in (place, *others) if each and _bare(each) != _bare(url or place)), "")
+        if there:
+            there, here = _without_user(there), url or _without_user(place)
+            findings.append(finding("index_address_differs", f"{VARIABLE}[{number}]", here, name=name, there=there))
         if url and not place and declared is not None:
             # uv compares addresses letter by letter with those of the lock.
             url = spelled.get(_bare(url), url)
@@ -224,7 +226,7 @@ def read(
         shown[stem] = _shown(name, url or place, way, entry, bool(netrc))
         if way and any(env.get(variable(name, what)) for what in ("username", "password")):
             findings.append(finding("index_credentials_twice", f"{VARIABLE}[{number}]", name, stem=stem))
-    for stem, place in places.items():
+    for stem, (place, *_others) in places.items():
         name = next(each for each in _names(declared, host, env) if index_variable_stem(each) == stem)
         way = "env" if env.get(variable(name, "password")) or env.get(variable(name, "username")) else ""
         shown.setdefault(stem, _shown(name, place, way, {}, bool(netrc)))
@@ -312,8 +314,12 @@ def _names(
 
 def _places(
     declared: Iterable[Mapping[str, Any]] | None, host: Mapping[str, Any] | None, env: Mapping[str, str]
-) -> dict[str, str]:
-    return {index_variable_stem(name): url for name, url in _names(declared, host, env).items()}
+) -> dict[str, list[str]]:
+    """Variables' stem → addresses; what wins comes first."""
+    found: dict[str, list[str]] = {}
+    for name, url in _names(declared, host, env).items():
+        found.setdefault(index_variable_stem(name), []).insert(0, url)
+    return found
 
 
 def _bare(url: str) -> str:

@@ -255,7 +255,16 @@ def deployment(
     # Without a source the files' rules cannot be judged, but all others can: a person wants to see everything at once.
     known = resolved or Source("", "", "0" * 64, "", "", 0, ("uv.lock", "pyproject.toml"), {}, {})
     project = _project(env, known)
-    release = release_id(settings, env, known, cache=cache, variant=_variant(settings, env, known, project, host))
+    named = declared(known.texts, project_root(validate(env)[0], set(known.files))[0])
+    if named is None:
+        findings += [
+            finding("project_unreadable", f"app_{name}", f"app_{name}")
+            for name in ("indexes", "extras", "accelerator")
+            if settings.get(name)
+        ]
+    release = release_id(
+        settings, env, known, cache=cache, variant=_variant(settings, env, known, project, host if info else None)
+    )
     plan = make_plan(
         {
             "app": {**settings, "root": os.path.join(str(settings.get("root")), str(settings.get("name")))},
@@ -268,7 +277,7 @@ def deployment(
                 "known": resolved is not None,
                 "project": project,
                 "addresses": dict(known.addresses),
-                "indexes": declared(known.texts, project_root(validate(env)[0], set(known.files))[0]),
+                "indexes": named,
             },
             "host": host if info else None,
             "today": (today or datetime.date.today()).isoformat(),
@@ -313,7 +322,7 @@ def _variant(
     env: Mapping[str, Any],
     source: Source,
     project: Mapping[str, Any] | None,
-    host: Mapping[str, Any],
+    host: Mapping[str, Any] | None,
 ) -> tuple[str, ...]:
     """What makes the release of this host differ from that of others in the same deployment (H3)."""
     valid, files = validate(env)[0], set(source.files)

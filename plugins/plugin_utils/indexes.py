@@ -19,7 +19,7 @@ from typing import Any
 from ansible_collections.pyfleet.runtime.plugins.module_utils import process
 from ansible_collections.pyfleet.runtime.plugins.module_utils.environment import scrub
 from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import Finding, finding
-from ansible_collections.pyfleet.runtime.plugins.plugin_utils.pyproject import tomllib
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils.pyproject import loads
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.source import exclusively
 
 #: Seconds that a command may take to print a token.
@@ -39,7 +39,7 @@ class TokenError(Exception):
 def declared(texts: Mapping[str, str], root: str) -> list[dict[str, Any]] | None:
     """The named indexes of the project at `root`, and of folders above it, whose workspace it may belong to.
 
-    None when a file is no TOML, which is uv's to say. A uv.toml wins over the pyproject.toml beside it, as uv has it.
+    None when Python cannot read a file. A uv.toml wins over the pyproject.toml beside it, as uv has it.
     """
     found: dict[str, dict[str, Any]] = {}
     folder = root
@@ -48,9 +48,8 @@ def declared(texts: Mapping[str, str], root: str) -> list[dict[str, Any]] | None
             text = texts.get(posixpath.join(folder, name))
             if text is None:
                 continue
-            try:
-                data = tomllib.loads(text)
-            except tomllib.TOMLDecodeError:
+            data = loads(text)
+            if data is None:
                 return None
             table = data if name == "uv.toml" else _table(_table(data.get("tool")).get("uv"))
             entries = table.get("index")

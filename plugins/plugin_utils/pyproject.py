@@ -12,16 +12,24 @@ from typing import Any
 tomllib: Any = importlib.import_module("tomllib")
 
 
+def loads(text: str) -> dict[str, Any] | None:
+    """The text of a TOML file, None when Python cannot read it. uv takes a byte order mark, and newer TOML than Python's."""
+    try:
+        data: dict[str, Any] = tomllib.loads(text.removeprefix("\ufeff"))
+    except tomllib.TOMLDecodeError:
+        return None
+    return data
+
+
 def extras_of(text: str | None) -> dict[str, Any] | None:
     """`extras` and `conflicts` (sets of extras that exclude each other) of a project.
 
-    None when the text is no TOML, which is uv's to say; `extras` is None where the build backend declares them.
+    None when Python cannot read the text; `extras` is None where the build backend declares them.
     """
     if text is None:
         return None
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+    data = loads(text)
+    if data is None:
         return None
     project = _table(data.get("project"))
     dynamic = project.get("dynamic")

@@ -275,6 +275,12 @@ def test_h5_a_change_of_code_takes_the_dependencies_as_they_are(built: Played, s
     assert same == before[: len(same)]
     assert len(before) - len(same) == 2
     assert shop.podman("run", "--rm", f"{shop.repository}:{release}", "cat", "VERSION") == "2.0.0"
+    # A new checkout has the same content, and other times; other arguments may give another image.
+    for path in shop.source.rglob("*"):
+        os.utime(path, (1e9, 1e9))
+    assert shop.build(variables={"image_build_arguments": ["--network=none"]}).succeeded().changed == 0
+    other = {"image_build_arguments": ["--network=none", "--label=other=1"]}
+    assert shop.build(variables=other, check=True).succeeded().changed == 1
 
 
 @pytest.mark.rule("B4", "B6")
@@ -330,6 +336,12 @@ def test_what_is_missing_is_told_before_anything_is_built(bed: Bed, shop: Shop) 
     failed = shop.build(variables={"image_base": "", "image_user": "root"}).failed()
     assert "2 problems, nothing was changed" in failed.message()
     assert "There is no image to build on." in failed.message()
+    elsewhere = {"image_build_arguments": ["--platform=linux/arm64"], "image_env_file": "shop.env"}
+    failed = shop.build(variables={**elsewhere, "image_host": "trixie1"}).failed()
+    assert "image_build_arguments names another platform" in failed.message()
+    assert "image_env_file is a relative path on another machine: shop.env" in failed.message()
+    failed = shop.build(variables={"app_accelerator": "auto"}).failed()
+    assert "An image has no host, on which auto could be decided." in failed.message()
     # A host of the inventory builds as well, if it has the engine: these have none.
     failed = shop.build(variables={"image_host": "trixie1"}).failed()
     assert "There is no podman here to build with." in failed.message()

@@ -9,6 +9,7 @@ import dataclasses
 import datetime
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,30 @@ def test_package_and_environment_changes_are_told_before_anything_happens(tmp_pa
     assert made.package_changes() == ["~ anyio 4.0 -> 4.1", "- old 1"]
     assert "- GONE" in made.environment_changes()
     assert "- TOKEN" not in made.environment_changes()
+
+
+@pytest.mark.rule("H2", "H3")
+def test_a_project_that_only_uv_can_read_is_refused_where_a_variable_must_be_compared_with_it(tmp_path: Path) -> None:
+    root = tmp_path / "app"
+    root.mkdir()
+
+    def codes(**settings: Any) -> list[str]:
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)  # a run reads a source once
+        try:
+            deployment({**SETTINGS, **settings}, ENV, {"path": str(root)}, {}, cache=str(tmp_path / "cache"))
+        except DeploymentError as error:
+            return [item.code for item in error.findings]
+        return []
+
+    corp = [{"name": "corp", "url": "https://index.example/simple"}]
+    text = '[project]\nname = "shop"\nversion = "1"\n[project.optional-dependencies]\ncu128 = []\n'
+    (root / "uv.lock").write_text("version = 1\n")
+    (root / "pyproject.toml").write_text(f"\ufeff{text}")  # an editor on Windows; uv takes it
+    assert codes(extras=["cu128"], indexes=corp) == []
+    assert codes(extras=["cpu"]) == ["extra_unknown"]
+    (root / "pyproject.toml").write_text(f"{text}[tool.x]\na = {{\n  b = 1,\n}}\n")  # TOML 1.1; uv takes it
+    assert codes() == []
+    assert codes(extras=["cu128"], indexes=corp, accelerator="auto") == ["project_unreadable"] * 3
 
 
 def test_all_errors_of_source_and_environment_come_at_once(tmp_path: Path) -> None:

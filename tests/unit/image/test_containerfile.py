@@ -13,6 +13,7 @@ import pytest
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils import containerfile
 from ansible_collections.pyfleet.runtime.plugins.module_utils.containerfile import Image, Settings, make_image
+from ansible_collections.pyfleet.runtime.plugins.module_utils.plan import make_plan
 from ansible_collections.pyfleet.runtime.tests.unit.plan import support
 
 pytestmark = pytest.mark.rule("H5")
@@ -72,6 +73,14 @@ def test_dependencies_are_installed_without_the_project_from_project_files_alone
     # Nothing in it changes with the code, the commit or the environment.
     assert RELEASE not in made["dependencies"]
     assert "0123456789abcdef" not in made["dependencies"]
+
+
+def test_what_decides_beside_the_lock_is_in_the_dependencies_own_step_in_which_an_engine_sees_a_change() -> None:
+    env = {"UV_NO_BINARY_PACKAGE": "a b", "UV_NO_DEV": "0", "API_TOKEN": "hunter2", "UV_INDEX_A_PASSWORD": "hunter2"}
+    first, second = (steps(stages(image(each))["dependencies"], "RUN")[0] for each in (env, {**env, "UV_NO_DEV": "1"}))
+    assert " UV_NO_DEV=0 'UV_NO_BINARY_PACKAGE=a b'; uv sync " in re.sub(" +", " ", first)
+    assert first != second
+    assert "hunter2" not in first
 
 
 @pytest.mark.rule("B1", "B2", "B3")
@@ -169,6 +178,8 @@ def test_variables_that_are_called_public_stand_in_the_image() -> None:
     assert 'LOG_LEVEL="a \\"b\\" \\\\ \\$c"' in made.text
     assert "LOG_LEVEL" not in made.env_file
     assert "image_public_unknown" in codes(image(settings=Settings(BASE, public_variables=("NO_SUCH",))))
+    lines = image({"KEY": "a\nb"}, Settings(BASE, public_variables=("KEY",)))
+    assert "image_public_lines" in codes(lines)
     build_only = Settings(BASE, public_variables=("UV_INDEX_A_PASSWORD",))
     assert "image_public_unknown" in codes(image({"UV_INDEX_A_PASSWORD": "x"}, build_only))
 
@@ -218,10 +229,17 @@ def test_it_runs_as_a_numeric_user_who_owns_the_source_but_not_the_environment()
     assert f"COPY --from=build --chown=2000:3000 /var/tmp/pyfleet-source/ {HOME}/" in final
     assert f"COPY --from=dependencies {HOME}/.venv/ {HOME}/.venv/" in final
     # Layers that a change of code leaves as they are come before the source, and the release's id after it.
-    order = [
-        final.index(part) for part in (f"{HOME}/.venv/ ", "scripts/ ", "/var/tmp/pyfleet-source/ ", RELEASE, "USER ")
-    ]
+    parts = (f"{HOME}/.venv/ ", "scripts/ ", "/var/tmp/pyfleet-source/ ", RELEASE, "USER 2000:3000")
+    order = [final.index(part) for part in parts]
     assert order == sorted(order)
+
+
+def test_an_image_to_build_on_that_has_a_user_of_its_own_is_built_on_by_root() -> None:
+    made = stages(image())
+    for stage in ("dependencies", "final"):
+        first, second = made[stage].splitlines()[:2]
+        assert first.startswith(BASE)
+        assert second == "USER 0"
 
 
 def test_what_the_project_adds_to_the_environment_is_a_layer_beside_that_of_its_dependencies() -> None:
@@ -404,6 +422,38 @@ def test_wrong_variables_are_named(settings: Settings, variable: str) -> None:
     assert not containerfile.check(
         Settings("registry.example.com:5000/a/b@sha256:00", "x:1", "localhost:5000/a/shop", "1")
     )
+
+
+def test_folders_that_a_containerfile_would_read_otherwise_are_refused() -> None:
+    for name, wrong in (("web-1.0_x@2", False), ("my web", True), ("$HOME", True), ("a*", True)):
+        made = image({"APP_FOLDER": name}, files=[f"{name}/uv.lock", f"{name}/pyproject.toml"])
+        assert ("image_path" in codes(made)) == wrong, name
+
+
+@pytest.mark.rule("H3")
+def test_h3_an_image_has_no_host_on_which_auto_could_look() -> None:
+    def refused(wanted: str, *extras: str) -> bool:
+        source = {**support.INPUTS["source"], "project": {"extras": list(extras), "conflicts": []}}
+        app = {**support.INPUTS["app"], "accelerator": wanted}
+        plan = make_plan({**support.INPUTS, "app": app, "source": source, "host": None})
+        made = make_image(plan, Settings(BASE), root="/srv/pyfleet/shop", release=RELEASE)
+        return "image_accelerator" in codes(made)
+
+    assert refused("auto", "cpu", "cu128")
+    assert not refused("cu128", "cpu", "cu128")
+    assert not refused("", "cpu", "cu128")
+    assert not refused("auto", "auto"), "an extra of that name is one like any other"
+
+
+def test_another_platform_and_a_relative_path_elsewhere_are_refused() -> None:
+    def refused(local: bool, **wanted: Any) -> list[str]:
+        return [item.code for item in containerfile.check_place(wanted, local=local)]
+
+    for argument in ("--platform", "--platform=linux/arm64", "--arch=arm64", "--os", "--variant=v7"):
+        assert refused(True, build_arguments=["--squash", argument]) == ["image_platform"]
+    assert refused(True, build_arguments=["--squash", "--label=--platform"]) == []
+    assert refused(False, env_file="shop.env") == ["image_place"]
+    assert refused(False, env_file="/etc/shop.env") == refused(True, env_file="shop.env") == refused(False) == []
 
 
 #: As podman 4.3 prints it, shortened: the step before its output, and once more at the end.

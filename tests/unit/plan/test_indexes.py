@@ -158,7 +158,16 @@ def test_h2_an_index_that_the_project_names_is_not_added_again_and_its_address_i
     assert codes_of(read(short)) == ["index_unknown"]
     other = read({**CORP, "url": "https://other.example/simple"}, declared=declared)
     assert codes_of(other) == ["index_address_differs"]
-    assert "https://other.example/simple in app_indexes, https://index.example/simple/ in" in other.findings[0].message
+    assert "https://other.example/simple and https://index.example/simple/ (in" in other.findings[0].message
+    # my-corp and my_corp have one pair of variables: neither's password may reach the other's address.
+    twins = [{"name": name, "url": f"https://{place}.example/simple"} for name, place in (("a-b", "x"), ("A_B", "y"))]
+    one = {"name": "a.b", "username": "u", "password": "hunter2"}
+    assert codes_of(read(one, declared=twins)) == ["index_address_differs"]
+    assert codes_of(read({**one, "url": "https://y.example/simple"}, declared=twins)) == ["index_address_differs"]
+    same = [{**each, "url": "https://x.example/simple"} for each in twins]
+    assert codes_of(read(one, declared=same)) == []
+    on_the_host = {**HOST, "indexes": {"A_B": "https://y.example/simple"}}
+    assert codes_of(read(one, declared=twins[:1], host=on_the_host)) == ["index_address_differs"]
     # Nobody could read the project's file, or looks at a host: uv itself will say.
     assert codes_of(read(short, declared=None)) == []
     assert codes_of(read(short, host=None)) == []
