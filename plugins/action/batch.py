@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import io
 import json
 import os
+import secrets
 import signal
 import tarfile
 import tempfile
@@ -44,6 +46,8 @@ IDLE = 0.5
 INLINE = 256 * 1024
 #: Seconds that a file may take on its way.
 TRANSFER = 600
+#: What the controller lacks when it cannot write: no shard is to blame for that.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 T = TypeVar("T")
 #: Settings that decide about results, besides script, files, inputs and environment.
 RELEVANT = ("arguments", "input_mode", "shard_size")
@@ -55,6 +59,10 @@ class HangError(BaseException):
 
 class LostError(Exception):
     """A host that cannot be reached any more."""
+
+
+class FullError(Exception):
+    """The controller cannot keep what a host has."""
 
 
 class ActionModule(ActionBase):
@@ -109,6 +117,8 @@ class ActionModule(ActionBase):
         if goes_on and settings["takeover"] != run.get("id"):
             facts = {"holder": run.get("holder"), "run": run.get("id")}
             return _wrong([finding("batch_running", "batch_takeover", settings["takeover"] or "(not set)", **facts)])
+        # Hosts know the folder of results by it, whatever batch is in there.
+        owner = str(known.data.get("owner") or "") if known is not None else ""
         if known is not None and settings["restart"]:
             if not self._task.check_mode:
                 warnings.append(f"The earlier results are in {self.queue.set_aside()}.")
@@ -128,6 +138,7 @@ class ActionModule(ActionBase):
             self.queue.create(state, job)
         with self.queue.change() as state:
             run = {"id": run_id(), "holder": holder(self.variables), "controller": controller()}
+            state.data["owner"] = owner or secrets.token_hex(6)
             state.open(run, hosts, settings["attempts"], settings["max_failed"], time.time())
         return {**answer, "msg": words, "warnings": warnings}
 
@@ -182,11 +193,11 @@ class ActionModule(ActionBase):
         self.prepared = self.started = False
         self.warnings: list[str] = []
         with self.queue.change() as state:
-            self.identity = str(state.data["id"])
+            self.identity, self.owner = str(state.data["id"]), str(state.data["owner"])
             self.of = len(state.shards)
             state.join(self.host, os.getpid())
             earlier = state.data["runs"] > 1
-        how, why = "failed", "the task broke off"
+        how, why, full = "failed", "the task broke off", False
         try:
             self._through()
             if self.prepared or earlier:  # a run that broke off may have left its environment and shards here
@@ -201,9 +212,14 @@ class ActionModule(ActionBase):
             why = str(error)
             with contextlib.suppress(LostError, UnusableError, AnsibleError):
                 self._call(state="absent")
+        except FullError as error:
+            why, full = str(error), True
         finally:  # whatever happened: others wait for the shards of this host
             with self.queue.change() as state:
-                state.leave(self.host, how, why, started=self.started)
+                if full:
+                    state.stop(self.host, why)
+                else:
+                    state.leave(self.host, how, why, started=self.started)
         self._tell(last=True)
         answer: dict[str, Any] = {"changed": bool(self.ran), "ran": self.ran, "state": how}
         answer["msg"] = f"{self.ran} shards done" + (f", {self.failures} failed" if self.failures else "")
@@ -277,6 +293,8 @@ class ActionModule(ActionBase):
             try:
                 self._persist(lambda: self._collect(claim, ended))
             except (OSError, EOFError, tarfile.TarError, ValueError) as error:
+                if isinstance(error, OSError) and error.errno in FULL:
+                    raise FullError(f"the controller cannot keep results in {self.queue.folder}: {error}") from error
                 how = f"has output that cannot be brought to the controller: {error}"
         with self.queue.change() as state:
             if how:
@@ -333,6 +351,8 @@ class ActionModule(ActionBase):
         arguments = {
             "name": settings["name"],
             "id": self.identity,
+            "owner": self.owner,
+            "takeover": settings["takeover"],
             "root": settings["root"],
             "user": settings["user"],
             "script": os.path.basename(settings["script"]),

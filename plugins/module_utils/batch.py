@@ -23,6 +23,11 @@ USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
 MEMORY = re.compile(r"[1-9][0-9]*[KMGT]?\Z")
 QUOTA = re.compile(r"[1-9][0-9]*%\Z")
 UNIT_LINE = re.compile(r"[A-Z][A-Za-z]+=[^\n]*\Z")
+#: Settings with which a shard's end or output would be lost.
+OURS = frozenset(
+    "Type User ExecStart ExecStopPost StandardInput StandardOutput StandardError WorkingDirectory EnvironmentFile "
+    "RemainAfterExit Restart".split()
+)
 _OPENING = re.compile(r"# /// ([A-Za-z0-9-]+)\Z")
 #: Arguments and environment share what execve takes; this is what arguments may have of it.
 ARGUMENTS_LIMIT = 1024 * 1024
@@ -103,6 +108,9 @@ def check(settings: Mapping[str, Any], env: Mapping[str, object], script: str | 
     lines = settings.get("unit_lines")
     if not isinstance(lines, list) or not all(isinstance(line, str) and UNIT_LINE.match(line) for line in lines):
         wrong("unit_lines", "a list of settings of a service, Name=value", "[IPAddressDeny=any]")
+    elif any(line.partition("=")[0] in OURS for line in lines):
+        expected = f"a list of settings other than those of the batch itself ({', '.join(sorted(OURS))})"
+        wrong("unit_lines", expected, "[IPAddressDeny=any]")
     given = settings.get("arguments")
     if not isinstance(given, list) or inputs_of(given) is None:
         wrong("arguments", "a list of texts", "[--width, '800']")
@@ -233,6 +241,11 @@ class State:
                 # A host that went down under a shard may have done so because of it.
                 words = "the host was lost" if state == "lost" else f"the host gave up: {why}"
                 self._tried(shard, host, words, 0.0, counts=state == "lost" and started)
+
+    def stop(self, host: str, why: str) -> None:
+        """Nothing can go on. What the host has claimed stays its own: the next run finds it there, done or running."""
+        self.data["hosts"][host] = {"state": "failed", "why": why}
+        self.data["run"]["stopped"] = self.data["run"].get("stopped") or why
 
     def present(self) -> list[str]:
         """The hosts that take part right now."""

@@ -32,6 +32,14 @@ options:
     description: Id of the batch, which names what it is made of.
     type: str
     required: true
+  owner:
+    description: Names the folder of results on the controller. A host works for one owner at a time, as far as one name of a batch goes.
+    type: str
+    default: ""
+  takeover:
+    description: Another owner that is known to be dead.
+    type: str
+    default: ""
   root:
     description: Folder that holds batches.
     type: path
@@ -140,14 +148,17 @@ commands:
 import base64
 import contextlib
 import dataclasses
+import fcntl
 import glob
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -164,11 +175,15 @@ INLINE = 256 * 1024
 #: A unit that is gone is looked for this often, in seconds; the file with its end is looked for at every turn.
 LOOK = 1.0
 TURN = 0.1
+#: After so many seconds without a word from its controller a batch counts as dead. Fetching a large output may take long.
+SILENT = 900.0
 WORDS = 4096
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "state": {"type": "str", "choices": ["prepared", "worked", "packed", "absent"], "required": True},
     "name": {"type": "str", "required": True},
     "id": {"type": "str", "required": True},
+    "owner": {"type": "str", "default": ""},
+    "takeover": {"type": "str", "default": ""},
     "root": {"type": "path", "default": "/var/lib/pyfleet/batches"},
     "user": {"type": "str", "default": "pyfleet-batch"},
     "script": {"type": "str", "default": ""},
@@ -219,12 +234,19 @@ class Batch(Builder):
                 self.module.warn(
                     f"batch_{option} has no effect: systemd has no control group controller {kind} on this host."
                 )
+        with self._preparing():
+            self._prepare()
+            self._seen()
+        return self.result
+
+    def _prepare(self) -> None:
         self._other_batches()
         account = self._user()
         for folder, mode, group in ((self.folder.parent, 0o755, 0), (self.folder, 0o750, account.gid)):
             folder.mkdir(mode=mode, parents=True, exist_ok=True)
             os.chown(str(folder), 0, group)
             os.chmod(str(folder), mode)
+        (self.folder / "owner").write_text(self.options["owner"], encoding="utf-8")
         mark = self.folder / "ready"
         if not mark.exists():
             self._unpack()
@@ -236,7 +258,69 @@ class Batch(Builder):
         descriptor = os.open(str(self.environment_file), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(app_environment.to_environment_file(runtime))
-        return self.result
+
+    @contextlib.contextmanager
+    def _preparing(self) -> Iterator[None]:
+        """Keeps out what would end this batch's shards, or have its own ended: another batch of the name, whose controller is at work.
+
+        A preparation of this batch that goes on after its connection broke is waited for.
+        """
+        self.environment_file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        deadline = time.monotonic() + self.options["build_timeout"]
+        self._refuse_others()
+        while (lock := self._lock()) is None:
+            if time.monotonic() > deadline:
+                raise uv.UvError(
+                    "preparing",
+                    "Another preparation of this batch goes on.",
+                    rule="H7: the preparation ends within batch_build_timeout",
+                    next_step="Look for a process of uv on the host, and end it.",
+                )
+            time.sleep(TURN)
+            self._refuse_others()
+        with lock:
+            self._refuse_others()
+            yield
+
+    def _lock(self) -> IO[str] | None:
+        """The lock of this name of a batch, if nobody holds it."""
+        path = self.environment_file.parent / f"batch-{self.options['name']}.lock"
+        lock = path.open("w")
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever had it may have removed it.
+            if os.path.samestat(os.fstat(lock.fileno()), os.stat(str(path))):
+                return lock
+        lock.close()
+        return None
+
+    def _refuse_others(self) -> None:
+        for folder in self._folders():
+            try:
+                owner = (folder / "owner").read_text(encoding="utf-8")
+                silent = time.time() - (folder / "owner").stat().st_mtime
+            except OSError:
+                continue
+            if owner not in (self.options["owner"], self.options["takeover"]) and silent < SILENT:
+                raise uv.UvError(
+                    "batch_busy",
+                    f"Another batch named {self.options['name']} is at work on this host.",
+                    rule="H7: one batch of a name works on a host at a time; they would end each other's shards",
+                    next_step=f"Wait for it, or choose another batch_name. When it is known to be dead: batch_takeover: {owner}.",
+                    facts=[("Last heard of", f"{silent:.0f} seconds ago")],
+                )
+
+    def _owned(self) -> bool:
+        """Whether the folder is not another owner's by now."""
+        try:
+            owner = (self.folder / "owner").read_text(encoding="utf-8")
+        except OSError:
+            return True
+        return bool(owner == self.options["owner"])
+
+    def _seen(self) -> None:
+        with contextlib.suppress(OSError):
+            os.utime(str(self.folder / "owner"))
 
     def _user(self) -> process.Account:
         name = self.options["user"]
@@ -320,14 +404,15 @@ class Batch(Builder):
 
     def _other_batches(self) -> None:
         """What an earlier batch of this name left here when its host was lost."""
-        for folder in glob.glob(str(self.folder.parent / f"{self.options['name']}-*")):
-            identity = folder.rpartition("-")[2]
-            if (
-                Path(folder) != self.folder
-                and len(identity) == 12
-                and Path(folder).name == f"{self.options['name']}-{identity}"
-            ):
-                self._remove(Path(folder), identity)
+        for folder in self._folders():
+            if folder != self.folder:
+                self._remove(folder, folder.name.rpartition("-")[2])
+
+    def _folders(self) -> list[Path]:
+        """Folders of batches of this name."""
+        start = f"{self.options['name']}-"
+        found = [Path(each) for each in glob.glob(str(self.folder.parent / f"{start}*"))]
+        return [each for each in found if re.match("[0-9a-f]{12}\\Z", each.name[len(start) :])]
 
     # -- worked --------------------------------------------------------------------------------------------------------------
 
@@ -336,6 +421,14 @@ class Batch(Builder):
         self.result.update(
             ended=[], running=[], ready=(self.folder / "ready").exists() and self.environment_file.exists()
         )
+        if not self._owned():
+            raise uv.UvError(
+                "batch_taken",
+                f"Another run has taken this host's part of the batch {self.options['name']} over.",
+                rule="H7: one batch of a name works on a host at a time; they would end each other's shards",
+                next_step="Let the other run end, then run this batch again: it does what is missing.",
+            )
+        self._seen()
         if not self.result["ready"]:
             return self.result
         # A script may print what it was given; its last words are shown.
@@ -484,8 +577,14 @@ class Batch(Builder):
 
     def absent(self) -> dict[str, Any]:
         """Ends and removes everything; the user and uv's cache stay for the next batch."""
-        self.result["changed"] = self.folder.exists()
-        self._remove(self.folder, self.options["id"])
+        if self._owned() or not self.options["owner"]:
+            self.result["changed"] = self.folder.exists()
+            self._remove(self.folder, self.options["id"])
+            place = self.environment_file.parent
+            lock = self._lock() if place.is_dir() and not self._folders() else None
+            if lock is not None:
+                with lock:
+                    os.unlink(lock.name)
         return self.result
 
     def _remove(self, folder: Path, identity: str) -> None:

@@ -197,6 +197,69 @@ def test_h7_limits_are_told_and_what_is_done_stays_done(provisioned: Bed, tmp_pa
     assert [left(provisioned, name) for name in hosts] == ["", ""]
 
 
+def test_h7_two_controllers_at_one_batch_do_not_end_each_others_shards(
+    provisioned: Bed, tmp_path: pathlib.Path
+) -> None:
+    hosts = ["bookworm1", "trixie1"]
+    variables = {"batch_inputs": [1, 2, 3, 4], "batch_env": {"PACE": 6, "TOKEN": SECRET}}
+    (tmp_path / "other").mkdir()
+    work = Batch(provisioned, tmp_path, "squares.py", **variables)
+    other = Batch(provisioned, tmp_path / "other", "squares.py", **variables)
+    refused: list[Played] = []
+
+    def meanwhile(_process: subprocess.Popen[str]) -> None:
+        work.wait(lambda shards: sum(each["state"] == "claimed" for each in shards) == 2)
+        for name in hosts:
+            provisioned.host(name).wait_until(
+                "systemctl list-units --plain --no-legend --state=active 'batch-squares-*' | grep ."
+            )
+        refused.append(other.run(limit=",".join(hosts)))
+
+    work.run(limit=",".join(hosts), during=meanwhile).succeeded()
+    told = refused[0].failed().message()
+    assert all(
+        f"{name} is out (failed): Another batch named squares is at work on this host." in told for name in hosts
+    )
+    assert (work.summary()["done"], work.summary()["remarkable"]) == (4, {})
+    assert other.summary()["done"] == 0
+    # The first has gone, and left nothing in the way of the other one.
+    other.run(
+        limit=",".join(hosts), variables={"batch_env": {"PACE": 0, "TOKEN": SECRET}, "batch_restart": True}
+    ).succeeded()
+    assert [left(provisioned, name) for name in hosts] == ["", ""]
+
+
+def test_h7_a_controller_without_space_blames_no_shard_and_fetches_later(
+    provisioned: Bed, tmp_path: pathlib.Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root makes a small file system")
+    variables = {"batch_inputs": ["large"] * 4, "batch_attempts": 1, "batch_input_mode": "stdin"}
+    (tmp_path / "greeting.txt").write_text("hello\n")
+    work = Batch(
+        provisioned,
+        tmp_path,
+        "moods.py",
+        batch_files=[str(tmp_path / "greeting.txt")],
+        **variables,
+        batch_arguments=["x"],
+    )
+    work.results.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2500k,mode=700", "none", str(work.results)], check=True)
+    try:
+        told = work.run(limit="bookworm1").failed().message()
+        assert "the controller cannot keep results in" in told
+        assert "No space left on device" in told
+        assert 0 < sum(each["state"] == "done" for each in work.state()["shards"]) < 4
+        subprocess.run(["mount", "-o", "remount,size=16m", str(work.results)], check=True)
+        work.run(limit="bookworm1").succeeded()
+        assert [len(each["tries"]) for each in work.state()["shards"]] == [1] * 4
+        assert work.summary()["remarkable"] == {}
+        assert left(provisioned, "bookworm1") == ""
+    finally:
+        subprocess.run(["umount", str(work.results)], check=True)
+
+
 def test_h7_of_ten_hosts_one_dies_midway_and_nothing_is_lost(ten: Bed, tmp_path: pathlib.Path) -> None:
     numbers = list(range(1000, 1080))
     variables = {"batch_inputs": numbers, "batch_shard_size": 2, "batch_env": {"PACE": 0.7, "TOKEN": SECRET}}

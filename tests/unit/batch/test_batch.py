@@ -71,7 +71,7 @@ def test_h7_a_script_without_metadata_is_found_out(text: str, has: bool) -> None
         ("attempts", [0]),
         ("timeout", [-1]),
         ("max_failed", [-2]),
-        ("unit_lines", ["Nice=1", ["nice=1"], ["Nice=1\nUser=root"], [1]]),
+        ("unit_lines", ["Nice=1", ["nice=1"], ["Nice=1\nUser=root"], [1], ["StandardOutput=null"]]),
         ("arguments", ["--width", [{"a": 1}], [None]]),
         ("input_mode", ["pipe", None]),
     ],
@@ -258,6 +258,19 @@ def test_h7_what_a_dead_run_left_with_a_host_that_never_comes_goes_to_others_aft
     taken = run.one("a", now=100.0 + batch.KEPT_FOR_ITS_HOST)
     assert taken.token != old.token
     assert run.state.done(0, old.token, "b", 1.0) is False
+
+
+def test_h7_where_the_controller_is_full_all_ends_and_the_next_run_finds_the_host_with_its_shards() -> None:
+    bed = Run()
+    held = bed.one("a")
+    bed.state.stop("a", "no space left")
+    assert bed.state.over()
+    assert bed.claim("b") == []
+    assert bed.state.summary()["stopped"] == "no space left"
+    bed.open()
+    assert not bed.state.over()
+    again = bed.one("a")
+    assert (again.number, again.token, again.attempt) == (held.number, held.token, 1)
 
 
 def test_a_new_run_tries_anew_what_failed_for_good() -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import io
 import json
 import os
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils import batch, environment
+from ansible_collections.pyfleet.runtime.plugins.module_utils.systemd import Systemd
 from ansible_collections.pyfleet.runtime.plugins.modules import batch_shard
 from ansible_collections.pyfleet.runtime.tests.unit.uv.modules import run_module
 
@@ -47,17 +49,16 @@ class Host:
 
         monkeypatch.setattr(batch_shard.Batch, "__init__", begin)
 
-    def call(self, state: str, **more: Any) -> dict[str, Any]:
+    def call(self, state: str, identity: str = "0123456789ab", **more: Any) -> dict[str, Any]:
         shards = [{"number": 0, "token": "t", "attempt": 1, "of": 1, "arguments": [], "stdin": []}]
         return run_module(
             batch_shard.main,
             state=state,
             name="toy",
-            id="0123456789ab",
+            id=identity,
             root=str(self.root),
             user=pwd.getpwuid(os.geteuid()).pw_name,
-            shards=json.dumps(shards),
-            **more,
+            **{"shards": json.dumps(shards), **more},
         )
 
     def ended(self) -> dict[str, Any]:
@@ -104,6 +105,71 @@ def test_output_that_cannot_be_packed_is_the_shards_and_not_the_hosts_failure(
     assert "File name too long" in told["words"]
     assert batch.verdict(told["result"], told["code"], told["status"], {}) == "has output that cannot be packed"
     assert "File name too long" in host.call("packed", bundle=str(host.root / "bundle"))["problem"]
+
+
+OTHER = "ba9876543210"
+
+
+@pytest.fixture
+def ready(host: Host, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """A host that is prepared without uv and without systemd."""
+    there = os.path.isdir
+    monkeypatch.setattr(os.path, "isdir", lambda path: path == "/run/systemd/system" or there(path))
+    monkeypatch.setattr(batch_shard.Batch, "_sync", lambda *_given: None)
+    stopped: list[str] = []
+    monkeypatch.setattr(Systemd, "list_units", lambda *_given: stopped)
+    (host.folder / "owner").write_text("mine")
+    return host
+
+
+def prepared(host: Host, owner: str, identity: str = "0123456789ab", **more: Any) -> dict[str, Any]:
+    packed = io.BytesIO()
+    tarfile.open(fileobj=packed, mode="w:gz").close()
+    job = base64.b64encode(packed.getvalue()).decode()
+    return host.call("prepared", identity, owner=owner, script="x.py", job=job, build_timeout=1, **more)
+
+
+@pytest.mark.parametrize("identity", ["0123456789ab", OTHER])
+def test_two_batches_of_a_name_do_not_end_each_others_shards(ready: Host, identity: str) -> None:
+    """The other one is made of something else, or of the same and has its results elsewhere."""
+    refused = prepared(ready, "theirs", identity)
+    assert refused["reason"] == "batch_busy"
+    assert "batch_takeover: mine" in refused["msg"]
+    assert (ready.shard / "ended").exists()
+    # The run that is refused tidies up behind itself.
+    ready.call("absent", identity, owner="theirs")
+    assert (ready.shard / "ended").exists()
+    assert prepared(ready, "theirs", identity, takeover="someone").get("failed")
+    assert not prepared(ready, "theirs", identity, takeover="mine").get("failed")
+    assert ready.call("worked", identity, owner="theirs", wait=0, shards="[]")["ready"]
+    # Whose batch it was learns that, and takes nothing away.
+    if identity == OTHER:
+        assert not ready.folder.exists()
+        assert ready.call("worked", owner="mine")["ready"] is False
+        assert prepared(ready, "mine")["reason"] == "batch_busy"
+    else:
+        assert ready.call("worked", owner="mine")["reason"] == "batch_taken"
+    ready.call("absent", owner="mine")
+    assert (ready.root / f"toy-{identity}" / "ready").exists()
+    ready.call("absent", identity, owner="theirs")
+    assert {path.name for path in ready.root.iterdir()} == {"environment"}
+
+
+def test_a_batch_whose_controller_says_nothing_any_more_makes_room(ready: Host) -> None:
+    owner = ready.folder / "owner"
+    os.utime(owner, (1e9, 1e9))
+    assert ready.call("worked", owner="mine", wait=0)["ready"]
+    assert prepared(ready, "theirs", OTHER)["reason"] == "batch_busy", "it was heard of just now"
+    os.utime(owner, (1e9, 1e9))
+    assert not prepared(ready, "theirs", OTHER).get("failed")
+    assert not ready.folder.exists()
+
+
+def test_a_preparation_of_this_batch_that_goes_on_is_waited_for(ready: Host) -> None:
+    with (ready.root / "batch-toy.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert prepared(ready, "mine")["reason"] == "preparing"
+    assert not prepared(ready, "mine").get("failed")
 
 
 def test_a_script_is_not_run_without_its_arguments(tmp_path: Path) -> None:
