@@ -349,6 +349,7 @@ def _proxies() -> list[str]:
 
 def main() -> None:
     """Entry point."""
+    os.umask(0o022)  # a host may have a stricter one, and the users of services read what is made here
     module = AnsibleModule(SPEC, supports_check_mode=True)
     try:
         Build(module).run()

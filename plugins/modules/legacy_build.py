@@ -224,6 +224,7 @@ reason:
   sample: package_missing
 """
 
+import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -264,6 +265,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     """Entry point."""
+    os.umask(0o022)  # a host may have a stricter one, and the users of services read what is made here
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, required_if=[("shared", True, ["venvs"])])
     build = LegacyBuild(module)
     try:

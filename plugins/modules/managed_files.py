@@ -427,6 +427,8 @@ def run_module() -> None:
 
 
 def main() -> None:
+    """Entry point."""
+    os.umask(0o022)  # a host may have a stricter one, and the users of services read what is made here
     run_module()
 
 

@@ -272,6 +272,7 @@ removed:
   elements: str
 """
 
+import os
 from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
@@ -345,6 +346,7 @@ def act(module: AnsibleModule, releases: Releases) -> dict[str, Any]:
 
 def main() -> None:
     """Entry point."""
+    os.umask(0o022)  # a host may have a stricter one, and the users of services read what is made here
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},

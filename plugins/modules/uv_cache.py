@@ -242,6 +242,7 @@ class Cache:
 
 def main() -> None:
     """Entry point."""
+    os.umask(0o022)  # a host may have a stricter one, and the users of services read what is made here
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     if module.check_mode and module.params["state"] in ("packed", "unpacked"):
         module.exit_json(changed=module.params["state"] == "unpacked")

@@ -362,6 +362,7 @@ class Install:
 
 def main() -> None:
     """Entry point."""
+    os.umask(0o022)  # a host may have a stricter one, and the users of services read what is made here
     module = AnsibleModule(
         argument_spec={
             "version": {"type": "str", "required": True},

@@ -131,6 +131,7 @@ reason:
 """
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -470,6 +471,7 @@ class Shelf:
 
 def main() -> None:
     """Entry point."""
+    os.umask(0o022)  # a host may have a stricter one, and the users of services read what is made here
     module = AnsibleModule(
         argument_spec={
             "versions": {"type": "list", "elements": "str", "required": True},

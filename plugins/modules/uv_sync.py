@@ -601,6 +601,7 @@ class Sync(Builder):
 
 def main() -> None:
     """Entry point."""
+    os.umask(0o022)  # a host may have a stricter one, and the users of services read what is made here
     module = AnsibleModule(
         argument_spec=ARGUMENTS, supports_check_mode=True, mutually_exclusive=[("argv", "application")]
     )

@@ -120,6 +120,17 @@ def test_modules_state_check_and_diff_mode(path: Path) -> None:
     assert documentation.get("version_added")
 
 
+#: Modules that write nothing, whose work is an action's on the controller, or whose file has the mode that a person asks for.
+WITHOUT_UMASK = {"app_info", "batch", "healthcheck", "plan", "rollout", "uv_bundle"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_modules_write_for_users_of_services_whatever_the_umask_of_the_host_is(path: Path) -> None:
+    found = [node for node in ast.parse(path.read_text("utf-8")).body if getattr(node, "name", "") == "main"]
+    first = [ast.unparse(node.body[1]) for node in found if isinstance(node, ast.FunctionDef)]
+    assert (first == ["os.umask(18)"]) != (path.stem in WITHOUT_UMASK)
+
+
 @pytest.mark.parametrize("path", MODULES, ids=relative)
 def test_modules_are_documented_completely(path: Path) -> None:
     found = constants(path)
