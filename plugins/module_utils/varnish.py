@@ -24,6 +24,8 @@ from ansible_collections.pyfleet.runtime.plugins.module_utils import process
 FORWARD_PORT = "@FORWARD_PORT@"
 DEFAULT_VERSION = "4.1"
 VARNISHD = "/usr/sbin/varnishd"
+#: Varnish runs what it has compiled, which /tmp of a hardened host forbids.
+CACHES = "/var/cache"
 VARNISHADM = "/usr/bin/varnishadm"
 
 #: Runs a command; returns its status and what it wrote. Raises process.ProcessError when it cannot be started.
@@ -176,14 +178,17 @@ def compile_check(text: str, run: Runner | None = None, program: str = VARNISHD)
     Nothing that runs is touched. The compiler is a big program that reads a text from elsewhere: it runs as nobody.
     Raises process.ProcessError when there is no Varnish.
     """
-    with tempfile.TemporaryDirectory(prefix="pyfleet-vcl-") as folder:
-        path = os.path.join(folder, "default.vcl")
+    place = CACHES if os.access(CACHES, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="pyfleet-vcl-", dir=place) as folder:
+        path, work = os.path.join(folder, "default.vcl"), os.path.join(folder, "work")
         with open(path, "w", encoding="utf-8", newline="") as stream:
             # The port does not matter here; what is no port would be an error of its own.
             stream.write(with_port(text, 1))
         os.chmod(folder, 0o755)  # noqa: S103 - nobody has to reach the file
         os.chmod(path, 0o644)
-        code, output = (run or run_as("nobody"))([program, "-C", "-f", path])
+        os.mkdir(work)
+        os.chmod(work, 0o1777)  # noqa: S103 - the compiler's user is the caller's choice
+        code, output = (run or run_as("nobody"))([program, "-C", "-n", os.path.join(work, "varnish"), "-f", path])
     return None if code == 0 else readable(output)
 
 
