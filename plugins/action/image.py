@@ -54,12 +54,14 @@ class ActionModule(uv_install.ActionModule):
             raise AnsibleActionFail(str(error)) from error
         health = image_context.health_program(image.health) if image.health else None
         toml = self._config(of_uv, source.version)
-        context = image_context.pack(image.text, image.scripts, health, toml, Path(made.source.archive))
-        # Of uv the origin and its checksums: the program itself is only brought for a build.
-        own = image_context.pack(image.text, image.scripts, health, toml, None)
+        # Of the source the digest, because a checkout has other times each time and the same content; of uv the origin and its checksums.
+        # Both themselves are only read for a build.
         made_of = [
-            hashlib.sha256(own).hexdigest(),
-            made.source.digest,  # a checkout has other times each time, and the same content
+            image.text,
+            sorted(image.scripts.items()),
+            hashlib.sha256(health or b"").hexdigest(),
+            toml,
+            made.source.digest,
             wanted.get("build_arguments") or [],
             source.identity(digest),
             sorted(checksums.items()),
@@ -85,7 +87,7 @@ class ActionModule(uv_install.ActionModule):
             folder = self._make_tmp_path()
             remote = {name: self._connection._shell.join_path(folder, f"{name}.tar.gz") for name in ("context", "uv")}
             with tempfile.NamedTemporaryFile() as local:
-                local.write(context)
+                local.write(image_context.pack(image.text, image.scripts, health, toml, Path(made.source.archive)))
                 local.flush()
                 self._transfer_file(local.name, remote["context"])
             self._transfer_file(str(fetched.archive), remote["uv"])

@@ -43,16 +43,17 @@ _ONLY_DEPENDENCIES = ("--frozen", "--no-install-project", "--no-install-workspac
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@=~-]+\Z")
 #: Variables that decide, besides lock and flags, what uv installs; none of them is a secret.
 _DECIDES = (
-    *(
-        "UV_PYTHON",
-        "UV_PYTHON_PREFERENCE",
-        "UV_DEV",
-        "UV_NO_DEV",
-        "UV_NO_DEFAULT_GROUPS",
-        "UV_NO_GROUP",
-        "UV_NO_SOURCES",
-    ),
-    *("UV_NO_BINARY", "UV_NO_BINARY_PACKAGE", "UV_NO_BUILD", "UV_NO_BUILD_PACKAGE"),
+    "UV_PYTHON",
+    "UV_PYTHON_PREFERENCE",
+    "UV_DEV",
+    "UV_NO_DEV",
+    "UV_NO_DEFAULT_GROUPS",
+    "UV_NO_GROUP",
+    "UV_NO_SOURCES",
+    "UV_NO_BINARY",
+    "UV_NO_BINARY_PACKAGE",
+    "UV_NO_BUILD",
+    "UV_NO_BUILD_PACKAGE",
 )
 _PLATFORM = frozenset({"--platform", "--arch", "--os", "--variant"})
 _USER = re.compile(r"[0-9]{1,9}(:[0-9]{1,9})?\Z")

@@ -254,17 +254,16 @@ def deployment(
     host["current"] = _current(state)
     # Without a source the files' rules cannot be judged, but all others can: a person wants to see everything at once.
     known = resolved or Source("", "", "0" * 64, "", "", 0, ("uv.lock", "pyproject.toml"), {}, {})
-    project = _project(env, known)
-    named = declared(known.texts, project_root(validate(env)[0], set(known.files))[0])
+    root, _found = project_root(validate(env)[0], set(known.files))
+    project, named = extras_of(known.texts.get(os.path.join(root, "pyproject.toml"))), declared(known.texts, root)
     if named is None:
         findings += [
             finding("project_unreadable", f"app_{name}", f"app_{name}")
             for name in ("indexes", "extras", "accelerator")
             if settings.get(name)
         ]
-    release = release_id(
-        settings, env, known, cache=cache, variant=_variant(settings, env, known, project, host if info else None)
-    )
+    seen = host if info else None
+    release = release_id(settings, env, known, cache=cache, variant=_variant(settings, env, known, project, seen))
     plan = make_plan(
         {
             "app": {**settings, "root": os.path.join(str(settings.get("root")), str(settings.get("name")))},
@@ -279,7 +278,7 @@ def deployment(
                 "addresses": dict(known.addresses),
                 "indexes": named,
             },
-            "host": host if info else None,
+            "host": seen,
             "today": (today or datetime.date.today()).isoformat(),
             "release_id": release,
         }
@@ -309,12 +308,6 @@ def _named_texts(env: Mapping[str, Any]) -> list[str]:
     """The requirements file and the VCL that the application names, which may be called anything."""
     named = [relative_path(str(env.get(name) or "")) for name in ("CC_PIP_REQUIREMENTS_FILE", "CC_VARNISH_FILE")]
     return [path for path in named if path]
-
-
-def _project(env: Mapping[str, Any], source: Source) -> dict[str, Any] | None:
-    """What pyproject.toml at the project root says about extras."""
-    root, _found = project_root(validate(env)[0], set(source.files))
-    return extras_of(source.texts.get(os.path.join(root, "pyproject.toml")))
 
 
 def _variant(

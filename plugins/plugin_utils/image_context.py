@@ -46,24 +46,21 @@ def health_program(request: Mapping[str, Any]) -> bytes:
     return packed.getvalue()
 
 
-def pack(
-    containerfile: str, scripts: Mapping[str, str], health: bytes | None, uv_toml: str, source: Path | None
-) -> bytes:
-    """The context as a gzip'd tar file. `source` is the application's archive, None leaves it out; uv itself comes beside the context."""
+def pack(containerfile: str, scripts: Mapping[str, str], health: bytes | None, uv_toml: str, source: Path) -> bytes:
+    """The context as a gzip'd tar file. `source` is the application's archive; uv itself comes beside the context."""
     files: dict[str, tuple[bytes, int]] = {
         "Containerfile": (containerfile.encode(), 0o644),
         "uv.toml": (uv_toml.encode(), 0o644),
+        "source.tar.gz": (source.read_bytes(), 0o644),
         **{f"scripts/{name}": (text.encode(), 0o755) for name, text in scripts.items()},
     }
     if health is not None:
         files["scripts/health.pyz"] = (health, 0o755)
-    if source is not None:
-        files["source.tar.gz"] = (source.read_bytes(), 0o644)
-        with tarfile.open(source) as tar:
-            for member in tar:
-                if member.isfile() and PROJECT_FILES.match(member.name):
-                    content = tar.extractfile(member)
-                    files[posixpath.join("dependencies", member.name)] = (content.read() if content else b"", 0o644)
+    with tarfile.open(source) as tar:
+        for member in tar:
+            if member.isfile() and PROJECT_FILES.match(member.name):
+                content = tar.extractfile(member)
+                files[posixpath.join("dependencies", member.name)] = (content.read() if content else b"", 0o644)
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=3, mtime=0) as raw:
         with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:

@@ -29,6 +29,8 @@ pytestmark = pytest.mark.rule("H7")
 SCRIPTS = CHECKOUT / "tests" / "fixtures" / "scripts"
 TEN = {f"web{number}": "bookworm" for number in range(1, 11)}
 SECRET = "pl4nted-hunter2"
+#: Lists a host's shards that run, and fails where there is none.
+RUNNING = "systemctl list-units --plain --no-legend --state=active 'batch-squares-*' | grep ."
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +117,7 @@ def test_h7_a_run_that_broke_off_is_taken_up_where_it_was(provisioned: Bed, tmp_
 
     def kill(process: subprocess.Popen[str]) -> None:
         for name in hosts:
-            provisioned.host(name).wait_until(
-                "systemctl list-units --plain --no-legend --state=active 'batch-squares-*' | grep ."
-            )
+            provisioned.host(name).wait_until(RUNNING)
         time.sleep(1.5)  # until each has said when it began
         for pid in descendants(process.pid):
             with contextlib.suppress(ProcessLookupError):
@@ -210,9 +210,7 @@ def test_h7_two_controllers_at_one_batch_do_not_end_each_others_shards(
     def meanwhile(_process: subprocess.Popen[str]) -> None:
         work.wait(lambda shards: sum(each["state"] == "claimed" for each in shards) == 2)
         for name in hosts:
-            provisioned.host(name).wait_until(
-                "systemctl list-units --plain --no-legend --state=active 'batch-squares-*' | grep ."
-            )
+            provisioned.host(name).wait_until(RUNNING)
         refused.append(other.run(limit=",".join(hosts)))
 
     work.run(limit=",".join(hosts), during=meanwhile).succeeded()
@@ -273,9 +271,7 @@ def test_h7_of_ten_hosts_one_dies_midway_and_nothing_is_lost(ten: Bed, tmp_path:
         work.wait(lambda shards: sum(each["state"] == "done" for each in shards) >= 8)
         work.wait(lambda shards: any(each["state"] == "claimed" and each["host"] == "web3" for each in shards))
         ten.kill("web3")
-        unit = ten.host("web5").wait_until(
-            "systemctl list-units --plain --no-legend --state=active 'batch-squares-*' | grep ."
-        )
+        unit = ten.host("web5").wait_until(RUNNING)
         shown = ten.host("web5").run(
             f"systemctl show {unit.split()[0]}; systemctl cat {unit.split()[0]}; ps axeww", check=False
         )

@@ -116,8 +116,7 @@ def ready(host: Host, monkeypatch: pytest.MonkeyPatch) -> Host:
     there = os.path.isdir
     monkeypatch.setattr(os.path, "isdir", lambda path: path == "/run/systemd/system" or there(path))
     monkeypatch.setattr(batch_shard.Batch, "_sync", lambda *_given: None)
-    stopped: list[str] = []
-    monkeypatch.setattr(Systemd, "list_units", lambda *_given: stopped)
+    monkeypatch.setattr(Systemd, "list_units", lambda *_given: [])
     (host.folder / "owner").write_text("mine")
     return host
 
