@@ -25,12 +25,12 @@ VALUES = {
     "D6_LONG": "x" * 100_000,
 }
 SECRETS = {
-    "DATABASE_URL": "postgres://shop:pl4nted-s3cret@db.example.org/shop",
-    "API_TOKEN": "pl4nted-t0ken-0123456789",
-    "CERTIFICATE": "-----BEGIN-----\npl4ntedC3rtificateLine0123456789\n-----END-----\n",
+    "DATABASE_URL": "postgres://shop:unders3al-s3cret@db.example.org/shop",
+    "API_TOKEN": "unders3al-t0ken-0123456789",
+    "CERTIFICATE": "-----BEGIN-----\nunders3alC3rtificateLine0123456789\n-----END-----\n",
 }
-BUILD_SECRETS = {"UV_INDEX_PRIVATE_USERNAME": "pl4nted-us3r", "UV_INDEX_PRIVATE_PASSWORD": "pl4nted-ind3x-password"}
-PLANTED = "pl4nted"
+BUILD_SECRETS = {"UV_INDEX_PRIVATE_USERNAME": "unders3al-us3r", "UV_INDEX_PRIVATE_PASSWORD": "unders3al-ind3x-password"}
+PLANTED = "unders3al"
 
 
 @pytest.mark.parametrize("host", ["bullseye1", "bookworm1", "trixie1", "forky1"])
@@ -78,7 +78,7 @@ def test_i_no_secret_on_screen_on_the_host_or_in_a_release(app: Application) -> 
     for path in holding:
         assert path.endswith("/environment"), path
         assert host(f"stat -c '%a %U' {path}") == "600 root"
-    assert host.run("grep -rl pl4nted-ind3x /etc/pyfleet /srv/pyfleet", check=False).stdout == ""
+    assert host.run("grep -rl unders3al-ind3x /etc/pyfleet /srv/pyfleet", check=False).stdout == ""
     assert app.environment()["API_TOKEN"] == SECRETS["API_TOKEN"].encode()
     assert "UV_INDEX_PRIVATE_PASSWORD" not in app.environment()
     assert host.run("cat /proc/$(pgrep -u app-shop -n .)/environ", user="deploy", check=False).rc != 0
