@@ -319,7 +319,7 @@ def test_control_c_leaves_the_terminal_as_it_was(playbook: Playbook) -> None:
     playbook.write(task("Sleep", "command", arguments={"cmd": "sleep 30"}))
     terminal = Terminal(playbook)
     terminal.until(lambda text: text.count("▸") == 3)
-    terminal.type(b"\x03")
+    terminal.interrupt()
     status, text = terminal.end()
     assert status == 99
     lines = squeezed(text)
@@ -342,7 +342,7 @@ def test_an_interrupted_run_without_frames_says_who_was_at_work(playbook: Playbo
     deadline = time.monotonic() + PATIENCE
     while not started.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    terminal.type(b"\x03")
+    terminal.interrupt()
     lines = squeezed(terminal.end()[1])
     assert "At work when the run ended: web1 (Sleep)" in lines
     assert lines[-1] == "1 interrupted web1"
