@@ -300,15 +300,19 @@ def _is_line(value: object) -> bool:
 
 def _names(
     declared: Iterable[Mapping[str, Any]] | None, host: Mapping[str, Any] | None, env: Mapping[str, str]
-) -> dict[str, str]:
-    """name → address of the indexes that are known besides `app_indexes`; what wins comes last."""
-    found = {str(name): str(url) for name, url in dict((host or {}).get("indexes") or {}).items()}
-    found.update({str(each.get("name")): str(each.get("url")) for each in declared or () if each.get("name")})
+) -> dict[str, list[str]]:
+    """name → addresses of the indexes that are known besides `app_indexes`; names that win come last, addresses that do first."""
+    found = {str(name): [str(url)] for name, url in dict((host or {}).get("indexes") or {}).items()}
+    project: dict[str, list[str]] = {}
+    for each in declared or ():
+        if each.get("name"):
+            project.setdefault(str(each["name"]), []).append(str(each.get("url")))
+    found.update(project)
     for text in (env.get("UV_DEFAULT_INDEX", ""), env.get("UV_INDEX", "")):
         for part in text.split():
             name, equals, url = part.partition("=")
             if equals and _NAME.match(name):
-                found[name] = url
+                found[name] = [url]
     return found
 
 
@@ -317,8 +321,8 @@ def _places(
 ) -> dict[str, list[str]]:
     """Variables' stem → addresses; what wins comes first."""
     found: dict[str, list[str]] = {}
-    for name, url in _names(declared, host, env).items():
-        found.setdefault(index_variable_stem(name), []).insert(0, url)
+    for name, urls in _names(declared, host, env).items():
+        found[index_variable_stem(name)] = [*urls, *found.get(index_variable_stem(name), [])]
     return found
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import hashlib
 import hmac
 import json
@@ -37,30 +38,67 @@ class TokenError(Exception):
 
 
 def declared(texts: Mapping[str, str], root: str) -> list[dict[str, Any]] | None:
-    """The named indexes of the project at `root`, and of folders above it, whose workspace it may belong to.
+    """The named indexes of the project at `root`, of folders above it, whose workspace it may belong to, and of that workspace's members.
 
-    None when Python cannot read a file. A uv.toml wins over the pyproject.toml beside it, as uv has it.
+    None when Python cannot read a file. A uv.toml wins over the pyproject.toml beside it, as uv has it. A name is there twice only where a
+    member gives it an address of its own, which uv (0.13) takes for what this member needs.
     """
     found: dict[str, dict[str, Any]] = {}
+    members: list[str] = []
     folder = root
     while True:
-        for name in ("uv.toml", "pyproject.toml"):
-            text = texts.get(posixpath.join(folder, name))
-            if text is None:
-                continue
-            data = loads(text)
-            if data is None:
-                return None
-            table = data if name == "uv.toml" else _table(_table(data.get("tool")).get("uv"))
-            entries = table.get("index")
-            for entry in entries if isinstance(entries, list) else []:
-                if isinstance(entry, dict) and entry.get("name") and entry.get("url"):
-                    found.setdefault(str(entry["name"]), entry)
-            if name == "uv.toml":
-                break
+        project, settings = (_read(texts, posixpath.join(folder, name)) for name in ("pyproject.toml", "uv.toml"))
+        if project is None or settings is None:
+            return None
+        uv = _table(_table(project.get("tool")).get("uv"))
+        for entry in _named(settings if posixpath.join(folder, "uv.toml") in texts else uv):
+            found.setdefault(str(entry["name"]), entry)
+        members += _members(texts, folder, _table(uv.get("workspace")))
         if not folder:
-            return list(found.values())
+            break
         folder = posixpath.dirname(folder)
+    everything = list(found.values())
+    for member in members:
+        project = _read(texts, posixpath.join(member, "pyproject.toml"))
+        if project is None:
+            return None
+        everything += _named(_table(_table(project.get("tool")).get("uv")))
+    return list({(str(entry["name"]), str(entry["url"])): entry for entry in everything}.values())
+
+
+def _read(texts: Mapping[str, str], name: str) -> dict[str, Any] | None:
+    return loads(texts.get(name, ""))
+
+
+def _named(table: Mapping[str, Any]) -> list[dict[str, Any]]:
+    entries = table.get("index")
+    entries = entries if isinstance(entries, list) else []
+    return [entry for entry in entries if isinstance(entry, dict) and entry.get("name") and entry.get("url")]
+
+
+def _members(texts: Mapping[str, str], folder: str, workspace: Mapping[str, Any]) -> list[str]:
+    """The folders of a workspace's members, by its patterns."""
+    wanted, left_out = (
+        [posixpath.normpath(each).split("/") for each in patterns if isinstance(each, str)]
+        if isinstance(patterns, list)
+        else []
+        for patterns in (workspace.get("members"), workspace.get("exclude"))
+    )
+    found = []
+    for name in sorted(texts):
+        inside = posixpath.relpath(posixpath.dirname(name) or ".", folder or ".").split("/")
+        if posixpath.basename(name) == "pyproject.toml" and any(_fits(inside, each) for each in wanted):
+            found += [posixpath.dirname(name)] if not any(_fits(inside, each) for each in left_out) else []
+    return found
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a path has the form of a pattern, in which `**` stands for any number of folders."""
+    if not parts or not pattern:
+        return not parts and all(each == "**" for each in pattern)
+    if pattern[0] == "**":
+        return _fits(parts, pattern[1:]) or _fits(parts[1:], pattern)
+    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
 
 
 def _table(value: object) -> dict[str, Any]:

@@ -163,3 +163,37 @@ def test_h2_the_indexes_of_a_project_are_those_of_its_workspace_too() -> None:
     assert [each["name"] for each in declared({**texts, "uv.toml": table("own", "")}, "") or []] == ["own"]
     assert declared({"pyproject.toml": "[["}, "") is None
     assert declared({}, "") == []
+
+
+@pytest.mark.rule("H2")
+def test_h2_the_indexes_of_members_of_the_workspace_count() -> None:
+    def project(name: str, place: str, more: str = "") -> str:
+        return f'[[tool.uv.index]]\nname = "{name}"\nurl = "https://{place}.example"\n{more}'
+
+    workspace = '[tool.uv.workspace]\nmembers = ["libs/*", "./apps/**/web"]\nexclude = ["libs/old"]\n'
+    texts = {
+        "pyproject.toml": project("corp", "root", workspace),
+        "libs/a/pyproject.toml": project("a", "a"),
+        "libs/b/pyproject.toml": project("corp", "b"),
+        "libs/c/pyproject.toml": project("corp", "root"),
+        "libs/old/pyproject.toml": project("old", "old"),
+        "libs/a/deep/pyproject.toml": project("deep", "deep"),
+        "apps/web/pyproject.toml": project("web", "web"),
+        "apps/x/y/web/pyproject.toml": project("far", "far"),
+        "other/pyproject.toml": project("other", "other"),
+        "libs/a/uv.toml": "[[index]]\nname = 'ignored'\nurl = 'https://ignored.example'\n",
+    }
+
+    def of(root: str, **changes: str) -> list[tuple[str, str]]:
+        found = declared({**texts, **changes}, root)
+        return [(each["name"], each["url"].split("/")[2].split(".")[0]) for each in found or []]
+
+    inside = [("web", "web"), ("far", "far"), ("a", "a"), ("corp", "b")]
+    assert of("") == [("corp", "root"), *inside]
+    assert of("libs/b") == [("corp", "b"), ("web", "web"), ("far", "far"), ("a", "a"), ("corp", "root")]
+    # uv reads a uv.toml instead of the indexes beside it, and the workspace all the same.
+    assert of("", **{"uv.toml": ""}) == [*inside, ("corp", "root")]
+    assert declared({**texts, "libs/a/pyproject.toml": "[["}, "") is None
+    assert declared({**texts, "other/pyproject.toml": "[["}, "") is not None
+    for wrong in ("members = 'libs/*'", "members = [1]", "exclude = []"):
+        assert declared({**texts, "pyproject.toml": f"[tool.uv.workspace]\n{wrong}\n"}, "") == []

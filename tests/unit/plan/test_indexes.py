@@ -166,6 +166,11 @@ def test_h2_an_index_that_the_project_names_is_not_added_again_and_its_address_i
     assert codes_of(read({**one, "url": "https://y.example/simple"}, declared=twins)) == ["index_address_differs"]
     same = [{**each, "url": "https://x.example/simple"} for each in twins]
     assert codes_of(read(one, declared=same)) == []
+    # One name with two addresses, one of a member of the workspace: uv would take the password to both.
+    apart = [{"name": "corp", "url": f"https://{place}.example/simple"} for place in ("index", "member")]
+    assert codes_of(read(short, declared=apart)) == ["index_address_differs"]
+    assert codes_of(read(CORP, declared=apart[::-1])) == ["index_address_differs"]
+    assert codes_of(read(short, declared=apart, env={"UV_INDEX": f"corp={URL}"})) == []
     on_the_host = {**HOST, "indexes": {"A_B": "https://y.example/simple"}}
     assert codes_of(read(one, declared=twins[:1], host=on_the_host)) == ["index_address_differs"]
     # Nobody could read the project's file, or looks at a host: uv itself will say.

@@ -19,6 +19,7 @@ import pytest
 from ansible_collections.pyfleet.runtime.plugins.module_utils import indexes
 from ansible_collections.pyfleet.runtime.plugins.module_utils.environment import to_environment_file
 from ansible_collections.pyfleet.runtime.plugins.modules import legacy_build, uv_sync
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils.indexes import declared
 from ansible_collections.pyfleet.runtime.tests.stand_ins import index as stand_in
 from ansible_collections.pyfleet.runtime.tests.unit.uv.modules import run_module
 from ansible_collections.pyfleet.runtime.tests.unit.uv.toys import make_wheel
@@ -29,6 +30,11 @@ pytestmark = [
     pytest.mark.skipif(not UV, reason="no uv in the development environment or on PATH"),
 ]
 SECRET = "hunter2/of@the:index"
+
+
+def project(name: str, dependency: str) -> str:
+    """A pyproject.toml."""
+    return f'[project]\nname = "{name}"\nversion = "0.1"\nrequires-python = ">=3.9"\ndependencies = ["{dependency}"]\n'
 
 
 class Site:
@@ -44,25 +50,36 @@ class Site:
     def lock(self, named: bool) -> None:
         """A project and its lock; the project names the index, or leaves that to UV_INDEX."""
         table = f'[[tool.uv.index]]\nname = "corp"\nurl = "{self.url}"\ndefault = true\n' if named else ""
-        text = '[project]\nname = "shop"\nversion = "0.1"\nrequires-python = ">=3.9"\ndependencies = ["toya"]\n' + table
-        (self.project / "pyproject.toml").write_text(text)
+        (self.project / "pyproject.toml").write_text(project("shop", "toya") + table)
+        self._lock({} if named else {"UV_INDEX": f"corp={self.url}"})
+
+    def lock_workspace(self) -> None:
+        """A project without an index of its own, and a member of its workspace that names one for what it needs."""
+        workspace = '[tool.uv.sources]\nlib = { workspace = true }\n[tool.uv.workspace]\nmembers = ["libs/*"]\n'
+        index = f'[tool.uv.sources]\ntoya = {{ index = "corp" }}\n[[tool.uv.index]]\nname = "corp"\nurl = "{self.url}"\nexplicit = true\n'
+        (self.project / "libs" / "lib").mkdir(parents=True)
+        (self.project / "pyproject.toml").write_text(project("shop", "lib") + workspace)
+        (self.project / "libs" / "lib" / "pyproject.toml").write_text(project("lib", "toya") + index)
+        self._lock({})
+
+    def _lock(self, more: dict[str, str]) -> None:
         environment = {
             "PATH": "/usr/bin:/bin",
             "HOME": str(self.folder / "developer"),
             "UV_PYTHON_DOWNLOADS": "never",
             "UV_INDEX_CORP_USERNAME": "deploy",
             "UV_INDEX_CORP_PASSWORD": SECRET,
-            **({} if named else {"UV_INDEX": f"corp={self.url}"}),
+            **more,
         }
         subprocess.run([UV, "lock", "-q"], cwd=self.project, env=environment, check=True)
         assert SECRET not in (self.project / "uv.lock").read_text()
 
     def build(self, entry: dict[str, Any] | None, legacy: bool = False, **more: Any) -> dict[str, Any]:
         """Builds as the roles do, with what the plan makes of `app_indexes` and `app_netrc`."""
-        declared = [] if legacy or "[[tool" not in (self.project / "pyproject.toml").read_text() else [{"name": "corp"}]
-        declared = [{**each, "url": self.url} for each in declared]
+        texts = {str(path.relative_to(self.project)): path.read_text() for path in self.project.rglob("pyproject.toml")}
+        named = [] if legacy else declared(texts, "")
         env: dict[str, str] = more.pop("env", {})
-        given = indexes.read([entry] if entry else [], more.pop("netrc", ""), env, declared=declared, host={})
+        given = indexes.read([entry] if entry else [], more.pop("netrc", ""), env, declared=named, host={})
         assert given.findings == ()
         variables = {
             "HOME": str(self.folder / "home"),
@@ -107,6 +124,15 @@ def test_h2_a_token_reaches_the_build_of_a_lock(site: Site, named: bool) -> None
     result = site.build(entry)
     assert not result.get("failed"), result
     assert result["packages"][0]["name"] == "toya"
+
+
+def test_h2_credentials_reach_the_index_of_a_member_of_the_workspace_by_its_name(site: Site) -> None:
+    site.lock_workspace()
+    refused = site.build(None)
+    assert "Give corp credentials in app_indexes" in refused["msg"]
+    result = site.build(GOOD)
+    assert not result.get("failed"), result
+    assert "toya" in {package["name"] for package in result["packages"]}
 
 
 def test_h2_an_index_that_only_app_indexes_names_serves_the_pip_interface_too(site: Site) -> None:
