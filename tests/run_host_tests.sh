@@ -30,8 +30,8 @@ failed=()
 tests/hosts/hosts.py up --run "$PYFLEET_TESTBED_RUN" || exit 1
 tests/molecule.sh test --all --destroy never --no-command-borders || failed+=(molecule)
 pytest() { .venv/bin/python -m pytest -v --tb=short "$@"; }
-# Files keep the order in which they are collected: those with many tests are not the ones that take long.
-pytest --durations=10 -m 'not alone' -n "$lanes" --dist loadfile --no-loadscope-reorder \
+# Which file runs in which lane: tests/lanes.py.
+pytest --durations=10 -m 'not alone' -n "$lanes" --no-loadscope-reorder \
   tests/hosts_e2e tests/browser tests/terminal || failed+=(lanes)
 pytest --durations=10 -m alone tests/hosts_e2e || failed+=(alone)
 if [ ${#failed[@]} -gt 0 ]; then

@@ -18,8 +18,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+from xdist.remote import Producer
 
 from ansible_collections.pyfleet.runtime.tests.hosts.machine import CHECKOUT
+from ansible_collections.pyfleet.runtime.tests.lanes import Lanes
 from ansible_collections.pyfleet.runtime.tests.testbed import Bed, BedHost, Played, bed, python_mirror  # noqa: F401
 from ansible_collections.pyfleet.runtime.tests.tools.prepare_app import prepare
 
@@ -255,6 +257,11 @@ def app(make_app: Maker) -> Application:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The bed's own tests make hosts virgin again: they come first, before anything is provisioned."""
     items.sort(key=lambda item: item.path.name != "test_testbed.py")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Lanes:
+    """Several processes: each has its files and hosts of its own."""
+    return Lanes(config, log)
 
 
 class Early:
