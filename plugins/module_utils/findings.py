@@ -1245,6 +1245,12 @@ CATALOGUE: dict[str, Entry] = {
         "an asynchronous worker answers its requests in one thread",
         "Remove WSGI_THREADS, or UWSGI_ASYNC.",
     ),
+    "uwsgi_harakiri_shared": _warning(
+        "G4",
+        "HARAKIRI={value} may let a request take longer: a worker answers several at once.",
+        "uWSGI has one limit for a worker, not for a request, and each request that ends lifts it from those that go on",
+        "For a limit on every request: WSGI_THREADS=1 and more WSGI_WORKERS, without UWSGI_ASYNC and gevent.",
+    ),
     "uwsgi_extra_syntax": _error(
         "G8",
         "Directive {number} of CC_UWSGI_EXTRA_CONFIG cannot be read.",

@@ -486,6 +486,9 @@ def _read_size(settings: Settings, backend: Backend, cores: int | None, memory_m
             own["worker_class"] = "gthread"
             parts.append("threads make gunicorn's sync workers gthread")
     backend.reason = "; ".join(parts)
+    at_once = backend.threads > 1 or backend.gevent or bool(own.get("async"))
+    if own.get("harakiri") and settings.text("HARAKIRI") and at_once:
+        settings.error("uwsgi_harakiri_shared", "HARAKIRI")
 
 
 # -- what is ignored ---------------------------------------------------------------------------------------------------------

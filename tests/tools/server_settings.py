@@ -106,7 +106,11 @@ ROWS = (
         "Threads of a process. More than one make Gunicorn's `sync` workers `gthread`.",
         "uwsgi and `gthread`: as many as cores, 4 at most; else 1",
     ),
-    Row("HARAKIRI", "uWSGI ends a worker whose request takes longer, and the client gets 502."),
+    Row(
+        "HARAKIRI",
+        "uWSGI ends a worker whose request takes longer, and the client gets 502. It has one limit for each worker: with threads, "
+        "`UWSGI_ASYNC` or gevent, a request that ends lifts it from those that go on. The plan warns of that where the variable is set.",
+    ),
     Row("WSGI_BUFFER_SIZE", "Head of a request that uWSGI takes. Nginx's buffers for it grow along."),
     Row("WSGI_POST_BUFFERING", "uWSGI reads a body before the application does; more than this goes to a file."),
     Row("UWSGI_ASYNC", "Requests that a worker answers at once, instead of threads.", "off"),

@@ -244,6 +244,31 @@ def test_g3_gevent_is_ignored_where_it_cannot_be(backend: str) -> None:
 # -- G4, G5: uWSGI -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rule("G4")
+@pytest.mark.parametrize(
+    ("more", "warned"),
+    [
+        ({"WSGI_THREADS": "1"}, False),
+        ({"WSGI_THREADS": "2"}, True),
+        ({}, True),
+        ({"UWSGI_ASYNC": "5"}, True),
+        ({"CC_PYTHON_USE_GEVENT": "true"}, True),
+        ({"CC_PYTHON_BACKEND": "gunicorn", "WSGI_THREADS": "2"}, False),
+    ],
+)
+def test_g4_a_limit_that_requests_share_is_told_where_it_is_set(more: dict[str, str], warned: bool) -> None:
+    def told(env: dict[str, str]) -> bool:
+        return "uwsgi_harakiri_shared" in codes(legacy({**env, **more})["warnings"])
+
+    assert told({"HARAKIRI": "30"}) is warned
+    assert not told({})
+    assert not told({"HARAKIRI": "0"})
+    if warned:
+        warning = only(legacy({"HARAKIRI": "30", **more})["warnings"], "uwsgi_harakiri_shared")
+        assert "HARAKIRI=30" in warning["message"]
+        assert "WSGI_THREADS=1" in warning["next_step"]
+
+
 @pytest.mark.parametrize(
     ("variable", "key", "default", "good", "bad"),
     [
