@@ -8,6 +8,7 @@ pytest-xdist by itself gives the next file to whoever is free, and which files m
 
 from __future__ import annotations
 
+import functools
 import pathlib
 from collections.abc import Iterable
 from typing import Any
@@ -62,11 +63,12 @@ class Lanes(LoadScopeScheduling):
 
     def schedule(self) -> None:
         """Called when the processes have collected; they are taken by name, not in the order in which they were ready."""
-        if self.collection is None and self.collection_is_completed:
-            self.assigned_work = dict(sorted(self.assigned_work.items(), key=lambda entry: str(entry[0].gateway.id)))
-            collected = next(iter(self.registered_collections.values()))
-            self._lane = assigned(map(file_of, collected), len(self.assigned_work))
+        self.assigned_work = dict(sorted(self.assigned_work.items(), key=lambda entry: str(entry[0].gateway.id)))
         super().schedule()
 
+    @functools.cached_property
+    def _lanes(self) -> dict[str, int]:
+        return assigned(map(file_of, self.collection), len(self.nodes))
+
     def _split_scope(self, nodeid: str) -> str:
-        return f"lane {self._lane[file_of(nodeid)]}"
+        return f"lane {self._lanes[file_of(nodeid)]}"

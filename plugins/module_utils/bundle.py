@@ -15,7 +15,6 @@ from __future__ import annotations
 import base64
 import csv
 import email.parser
-import fnmatch
 import hashlib
 import io
 import json
@@ -31,6 +30,7 @@ from pathlib import Path
 from typing import IO
 
 from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import Finding, finding
+from ansible_collections.pyfleet.runtime.plugins.module_utils.patterns import fits, parts_of
 from ansible_collections.pyfleet.runtime.plugins.module_utils.python_version import satisfies
 
 #: Lambda's name of an architecture -> the wheels' name of it.
@@ -185,32 +185,6 @@ def offered(wheels: Iterable[str], architecture: str) -> str:
 
 
 # -- the code --------------------------------------------------------------------------------------------------------------
-
-
-def parts_of(pattern: str) -> list[str]:
-    """Returns a pattern's parts; `./app/` and `app` are the same."""
-    return [part for part in pattern.split("/") if part not in ("", ".")]
-
-
-def fits(pattern: str, name: str, hidden: bool = False) -> bool:
-    """Whether a pattern means the file `name`; a folder that a pattern means comes with all below it.
-
-    `*`, `?` and `[…]` stay within one part of the path, `**` stands for any number of folders. As in a shell, a name that begins
-    with a dot is only meant by a part that does so itself, unless `hidden` is set.
-    """
-    return _fits(parts_of(pattern), name.split("/"), hidden)
-
-
-def _fits(wanted: Sequence[str], parts: Sequence[str], hidden: bool) -> bool:
-    if not wanted:
-        return hidden or not any(part.startswith(".") for part in parts)
-    if wanted[0] == "**":
-        if _fits(wanted[1:], parts, hidden):
-            return True
-        return bool(parts) and (hidden or not parts[0].startswith(".")) and _fits(wanted, parts[1:], hidden)
-    if not parts or (parts[0].startswith(".") and not hidden and not wanted[0].startswith(".")):
-        return False
-    return fnmatch.fnmatchcase(parts[0], wanted[0]) and _fits(wanted[1:], parts[1:], hidden)
 
 
 class Choice:

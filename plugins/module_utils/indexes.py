@@ -322,7 +322,7 @@ def _places(
     """Variables' stem → addresses; what wins comes first."""
     found: dict[str, list[str]] = {}
     for name, urls in _names(declared, host, env).items():
-        found[index_variable_stem(name)] = [*urls, *found.get(index_variable_stem(name), [])]
+        found.setdefault(index_variable_stem(name), [])[:0] = urls
     return found
 
 

@@ -244,6 +244,7 @@ def read_backend(
     _read_size(settings, backend, cores, memory_mb)
     backend.command = backend.script = _command(backend, settings_dir)
     if name == "uwsgi":
+        _check_harakiri(settings, backend)
         # uWSGI would read them as directives of its own, and refuses those that it does not know.
         hidden = "".join(f"-u {variable} " for variable in _OWN_UWSGI_VARIABLES if variable in settings.env)
         backend.script = (f"env {hidden}" if hidden else "") + backend.command
@@ -345,6 +346,13 @@ def _read_uwsgi(settings: Settings, backend: Backend, required: Requirements) ->
     for variable in sorted(settings.env):
         if variable.startswith("UWSGI_") and variable not in _OWN_UWSGI_VARIABLES:
             _check_directive(settings, variable, variable[len("UWSGI_") :].lower())
+
+
+def _check_harakiri(settings: Settings, backend: Backend) -> None:
+    """G4: a limit that somebody counts on, and that requests of a worker share."""
+    own = backend.settings or {}
+    if settings.text("HARAKIRI") and own["harakiri"] and (backend.threads > 1 or backend.gevent or own["async"]):
+        settings.error("uwsgi_harakiri_shared", "HARAKIRI")
 
 
 def _read_extra(settings: Settings) -> list[list[str]]:
@@ -486,9 +494,6 @@ def _read_size(settings: Settings, backend: Backend, cores: int | None, memory_m
             own["worker_class"] = "gthread"
             parts.append("threads make gunicorn's sync workers gthread")
     backend.reason = "; ".join(parts)
-    at_once = backend.threads > 1 or backend.gevent or bool(own.get("async"))
-    if own.get("harakiri") and settings.text("HARAKIRI") and at_once:
-        settings.error("uwsgi_harakiri_shared", "HARAKIRI")
 
 
 # -- what is ignored ---------------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import hashlib
 import hmac
 import json
@@ -20,7 +19,8 @@ from typing import Any
 from ansible_collections.pyfleet.runtime.plugins.module_utils import process
 from ansible_collections.pyfleet.runtime.plugins.module_utils.environment import scrub
 from ansible_collections.pyfleet.runtime.plugins.module_utils.findings import Finding, finding
-from ansible_collections.pyfleet.runtime.plugins.plugin_utils.pyproject import loads
+from ansible_collections.pyfleet.runtime.plugins.module_utils.patterns import fits
+from ansible_collections.pyfleet.runtime.plugins.plugin_utils.pyproject import loads, table, uv_table
 from ansible_collections.pyfleet.runtime.plugins.plugin_utils.source import exclusively
 
 #: Seconds that a command may take to print a token.
@@ -50,19 +50,19 @@ def declared(texts: Mapping[str, str], root: str) -> list[dict[str, Any]] | None
         project, settings = (_read(texts, posixpath.join(folder, name)) for name in ("pyproject.toml", "uv.toml"))
         if project is None or settings is None:
             return None
-        uv = _table(_table(project.get("tool")).get("uv"))
+        uv = uv_table(project)
         for entry in _named(settings if posixpath.join(folder, "uv.toml") in texts else uv):
             found.setdefault(str(entry["name"]), entry)
-        members += _members(texts, folder, _table(uv.get("workspace")))
+        members += _members(texts, folder, table(uv.get("workspace")))
         if not folder:
             break
         folder = posixpath.dirname(folder)
     everything = list(found.values())
     for member in members:
-        project = _read(texts, posixpath.join(member, "pyproject.toml"))
+        project = _read(texts, member)
         if project is None:
             return None
-        everything += _named(_table(_table(project.get("tool")).get("uv")))
+        everything += _named(uv_table(project))
     return list({(str(entry["name"]), str(entry["url"])): entry for entry in everything}.values())
 
 
@@ -70,39 +70,27 @@ def _read(texts: Mapping[str, str], name: str) -> dict[str, Any] | None:
     return loads(texts.get(name, ""))
 
 
-def _named(table: Mapping[str, Any]) -> list[dict[str, Any]]:
-    entries = table.get("index")
+def _named(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    entries = settings.get("index")
     entries = entries if isinstance(entries, list) else []
     return [entry for entry in entries if isinstance(entry, dict) and entry.get("name") and entry.get("url")]
 
 
 def _members(texts: Mapping[str, str], folder: str, workspace: Mapping[str, Any]) -> list[str]:
-    """The folders of a workspace's members, by its patterns."""
-    wanted, left_out = (
-        [posixpath.normpath(each).split("/") for each in patterns if isinstance(each, str)]
-        if isinstance(patterns, list)
-        else []
-        for patterns in (workspace.get("members"), workspace.get("exclude"))
-    )
-    found = []
-    for name in sorted(texts):
-        inside = posixpath.relpath(posixpath.dirname(name) or ".", folder or ".").split("/")
-        if posixpath.basename(name) == "pyproject.toml" and any(_fits(inside, each) for each in wanted):
-            found += [posixpath.dirname(name)] if not any(_fits(inside, each) for each in left_out) else []
-    return found
+    """The pyproject.toml of each member of the workspace in `folder`, by its patterns."""
+    prefix = f"{folder}/" if folder else ""
+    inside = [name[len(prefix) :] for name in sorted(texts) if name.startswith(prefix)]
 
+    def meant(key: str) -> set[str]:
+        patterns = workspace.get(key)
+        wanted = [
+            f"{each}/pyproject.toml"
+            for each in (patterns if isinstance(patterns, list) else [])
+            if isinstance(each, str)
+        ]
+        return {name for name in inside if any(fits(each, name, hidden=True) for each in wanted)}
 
-def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a path has the form of a pattern, in which `**` stands for any number of folders."""
-    if not parts or not pattern:
-        return not parts and all(each == "**" for each in pattern)
-    if pattern[0] == "**":
-        return _fits(parts, pattern[1:]) or _fits(parts[1:], pattern)
-    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
-
-
-def _table(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+    return [prefix + name for name in sorted(meant("members") - meant("exclude"))]
 
 
 def token(variable: str, index: str, command: Sequence[str], cache: str) -> str:

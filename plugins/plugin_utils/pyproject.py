@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 #: In Python's library since 3.11, which controllers have; hosts, and the type checker on their behalf, do not.
@@ -31,17 +32,23 @@ def extras_of(text: str | None) -> dict[str, Any] | None:
     data = loads(text)
     if data is None:
         return None
-    project = _table(data.get("project"))
+    project = table(data.get("project"))
     dynamic = project.get("dynamic")
     computed = isinstance(dynamic, list) and "optional-dependencies" in dynamic
-    conflicts = _table(_table(data.get("tool")).get("uv")).get("conflicts")
+    conflicts = uv_table(data).get("conflicts")
     sets = [
         [str(item["extra"]) for item in each if isinstance(item, dict) and "extra" in item and "package" not in item]
         for each in (conflicts if isinstance(conflicts, list) else [])
         if isinstance(each, list)
     ]
-    return {"extras": None if computed else list(_table(project.get("optional-dependencies"))), "conflicts": sets}
+    return {"extras": None if computed else list(table(project.get("optional-dependencies"))), "conflicts": sets}
 
 
-def _table(value: object) -> dict[str, Any]:
+def uv_table(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The table `tool.uv` of a pyproject.toml, empty when there is none."""
+    return table(table(data.get("tool")).get("uv"))
+
+
+def table(value: object) -> dict[str, Any]:
+    """The value, or an empty table where somebody wrote something else."""
     return value if isinstance(value, dict) else {}

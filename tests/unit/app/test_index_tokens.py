@@ -195,5 +195,12 @@ def test_h2_the_indexes_of_members_of_the_workspace_count() -> None:
     assert of("", **{"uv.toml": ""}) == [*inside, ("corp", "root")]
     assert declared({**texts, "libs/a/pyproject.toml": "[["}, "") is None
     assert declared({**texts, "other/pyproject.toml": "[["}, "") is not None
+    # A workspace that is not at the top has its members below it.
+    below = {
+        "ws/pyproject.toml": "[tool.uv.workspace]\nmembers = ['**']\n",
+        "ws/x/pyproject.toml": texts["libs/a/pyproject.toml"],
+    }
+    found = declared({**below, "other/pyproject.toml": texts["other/pyproject.toml"]}, "ws")
+    assert [each["name"] for each in found or []] == ["a"]
     for wrong in ("members = 'libs/*'", "members = [1]", "exclude = []"):
         assert declared({**texts, "pyproject.toml": f"[tool.uv.workspace]\n{wrong}\n"}, "") == []

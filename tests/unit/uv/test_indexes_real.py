@@ -23,6 +23,7 @@ from ansible_collections.pyfleet.runtime.plugins.plugin_utils.indexes import dec
 from ansible_collections.pyfleet.runtime.tests.stand_ins import index as stand_in
 from ansible_collections.pyfleet.runtime.tests.unit.uv.modules import run_module
 from ansible_collections.pyfleet.runtime.tests.unit.uv.toys import make_wheel
+from ansible_collections.pyfleet.runtime.tests.unit.uv_bundle.projects import pyproject
 
 UV = shutil.which("uv", path=str(Path(sys.executable).parent) + ":" + os.environ.get("PATH", "")) or ""
 pytestmark = [
@@ -30,11 +31,6 @@ pytestmark = [
     pytest.mark.skipif(not UV, reason="no uv in the development environment or on PATH"),
 ]
 SECRET = "hunter2/of@the:index"
-
-
-def project(name: str, dependency: str) -> str:
-    """A pyproject.toml."""
-    return f'[project]\nname = "{name}"\nversion = "0.1"\nrequires-python = ">=3.9"\ndependencies = ["{dependency}"]\n'
 
 
 class Site:
@@ -50,7 +46,7 @@ class Site:
     def lock(self, named: bool) -> None:
         """A project and its lock; the project names the index, or leaves that to UV_INDEX."""
         table = f'[[tool.uv.index]]\nname = "corp"\nurl = "{self.url}"\ndefault = true\n' if named else ""
-        (self.project / "pyproject.toml").write_text(project("shop", "toya") + table)
+        (self.project / "pyproject.toml").write_text(pyproject("shop", ("toya",), table))
         self._lock({} if named else {"UV_INDEX": f"corp={self.url}"})
 
     def lock_workspace(self) -> None:
@@ -58,8 +54,8 @@ class Site:
         workspace = '[tool.uv.sources]\nlib = { workspace = true }\n[tool.uv.workspace]\nmembers = ["libs/*"]\n'
         index = f'[tool.uv.sources]\ntoya = {{ index = "corp" }}\n[[tool.uv.index]]\nname = "corp"\nurl = "{self.url}"\nexplicit = true\n'
         (self.project / "libs" / "lib").mkdir(parents=True)
-        (self.project / "pyproject.toml").write_text(project("shop", "lib") + workspace)
-        (self.project / "libs" / "lib" / "pyproject.toml").write_text(project("lib", "toya") + index)
+        (self.project / "pyproject.toml").write_text(pyproject("shop", ("lib",), workspace))
+        (self.project / "libs" / "lib" / "pyproject.toml").write_text(pyproject("lib", ("toya",), index))
         self._lock({})
 
     def _lock(self, more: dict[str, str]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.pyfleet.runtime.plugins.module_utils import bundle
+from ansible_collections.pyfleet.runtime.plugins.module_utils import bundle, patterns
 from ansible_collections.pyfleet.runtime.plugins.module_utils.bundle import Item
 
 pytestmark = pytest.mark.rule("H6")
@@ -214,7 +214,7 @@ def test_wheels_that_are_shown_are_the_near_ones() -> None:
     ],
 )
 def test_patterns_mean_what_a_shell_would_mean(pattern: str, name: str, meant: bool) -> None:
-    assert bundle.fits(pattern, name) is meant
+    assert patterns.fits(pattern, name) is meant
 
 
 def test_excluded_is_also_what_is_hidden() -> None:
