@@ -79,7 +79,7 @@ def _named(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _members(texts: Mapping[str, str], folder: str, workspace: Mapping[str, Any]) -> list[str]:
     """The pyproject.toml of each member of the workspace in `folder`, by its patterns."""
     prefix = f"{folder}/" if folder else ""
-    inside = [name[len(prefix) :] for name in sorted(texts) if name.startswith(prefix)]
+    inside = [name[len(prefix) :] for name in texts if name.startswith(prefix)]
 
     def meant(key: str) -> set[str]:
         patterns = workspace.get(key)
